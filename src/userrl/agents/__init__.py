@@ -1,0 +1,1 @@
+"""Who plays: language models behind an endpoint, local weights, people, scripts."""

@@ -1,0 +1,117 @@
+"""Everything that userrl raises on purpose.
+
+    UserRLError
+    ├── UnknownName          no gym, task, agent or split of that name (near misses are named)
+    ├── ConfigError          a setting is unknown or out of range
+    ├── ResumeError          the run on disk was made with other settings
+    ├── DataError            a task file or record does not fit (file, line, field)
+    ├── StoreError           records cannot be written or read (full disk, read-only folder)
+    ├── MissingExtra         an optional package is needed; carries the pip line
+    ├── EpisodeOver          a turn was asked of an episode that has ended
+    ├── RunStopped           a run gave up; says what is kept and how to go on
+    └── SeatError            agent, user or judge failed: ends the episode as an error, never as a reward
+        ├── ReplyError       a reply did not fit what was asked, also after one repair turn
+        └── EndpointError    no usable answer from a model endpoint after the retries
+            └── EndpointRefused   retrying cannot help (unreachable, wrong key, no such model): stops the run
+
+A message says what happened with the value, what was expected, and what to do. No message holds a key.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+
+class UserRLError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class UnknownName(UserRLError, LookupError):
+    """No thing of that name."""
+
+    def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
+        names = sorted(known)
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        if near:
+            tail = f" Did you mean {' or '.join(repr(n) for n in near)}?"
+        elif len(names) <= 12:
+            tail = f" Known: {', '.join(names) or 'none'}."
+        else:
+            tail = f" There are {len(names)}, e.g. {', '.join(names[:3])}."
+        super().__init__(f"No {what} named {name!r}.{tail}{' ' + hint if hint else ''}")
+
+
+class ConfigError(UserRLError, ValueError):
+    """A setting is unknown or out of range."""
+
+
+class ResumeError(UserRLError):
+    """The run on disk was made with other settings."""
+
+
+class DataError(UserRLError, ValueError):
+    """A task file or record does not fit its schema or its hash."""
+
+
+class StoreError(UserRLError):
+    """Records cannot be written or read."""
+
+
+class MissingExtra(UserRLError, ImportError):
+    """An optional package is needed for this."""
+
+    def __init__(self, need: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{need} needs the package {package!r}, which is not installed. "
+            f"Install it with: pip install 'userrl[{extra}]' -c constraints.txt"
+        )
+
+
+class EpisodeOver(UserRLError):
+    """A turn was asked of an episode that has ended."""
+
+
+class RunStopped(UserRLError):
+    """A run gave up before its end; what was written is kept."""
+
+
+class SeatError(UserRLError):
+    """Agent, user or judge failed."""
+
+
+class ReplyError(SeatError):
+    """A reply did not fit what was asked for."""
+
+
+class EndpointError(SeatError):
+    """No usable answer from a model endpoint after the retries."""
+
+
+class EndpointRefused(EndpointError):
+    """An endpoint's answer that no retry will change."""
+
+
+@contextmanager
+def boundary(role: str) -> Iterator[None]:
+    """Name the role in which a failure happened: `SeatError`s pass with the role in front of their text.
+
+    Other exceptions are bugs and pass unchanged.
+    """
+    try:
+        yield
+    except SeatError as error:
+        error.args = (f"{role}: {error}",)
+        raise
+
+
+@contextmanager
+def needs(extra: str, what: str) -> Iterator[None]:
+    """Turn a failed import of an optional package into the pip line that mends it."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "userrl":
+            raise
+        raise MissingExtra(what, error.name.partition(".")[0], extra) from error

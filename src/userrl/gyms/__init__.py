@@ -1,0 +1,1 @@
+"""The text gyms. `make("function")` gives one; `base` says what a gym is."""

@@ -1,0 +1,204 @@
+"""What a gym is, and how it is found by name."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from importlib import metadata, resources
+from importlib.resources.abc import Traversable
+from typing import Any, ClassVar
+
+from userrl.core import INVALID, Action, Agent, Cast, Episode, Query, Task, Turn
+from userrl.data import TaskSet
+from userrl.errors import ConfigError, UnknownName
+
+FINISH = "finish"
+TRAITS = ("plain", "terse", "hesitant")
+"""How scripted users talk: plainly, in as few words as possible, or unsure once before answering."""
+
+
+class Gym(ABC):
+    """The rules of one game. Stateless: what has happened is in the episode.
+
+    A gym is a package: `__init__.py` with one subclass, `prompts/*.md`, `tasks/`, `scripted.py`, `README.md`
+    (data sheet). Built-in gyms are found by folder, others by an entry point in the group `userrl.gyms`.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    """One line for people: what the agent has to do."""
+    actions: ClassVar[Mapping[str, str]]
+    """Choice -> one line that tells the agent what it does. A subset of action, answer, search."""
+    labels: ClassVar[tuple[str, ...]] = ()
+    """The labels that turns of this gym carry, in the order in which reports show them."""
+    settings: ClassVar[Mapping[str, Any]] = {}
+    """The gym's own knobs and their defaults; `make(name, knob=value)` changes them."""
+    reward_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    """Bounds of one turn's reward, checked by `check_gym`."""
+
+    def __init__(self, *, compat: str | None = None, show_reward: bool = False, **settings: Any) -> None:
+        if compat not in (None, "userrl"):
+            raise ConfigError(f"Gym {self.name!r} has no compat mode {compat!r}; the only one is 'userrl'.")
+        for key in settings:
+            if key not in self.settings:
+                raise UnknownName(f"setting of gym {self.name!r}", key, self.settings)
+        self.compat = compat == "userrl"
+        """Reproduce the original's rule quirks (never its handling of failures)."""
+        self.show_reward = show_reward
+        """Tell the agent its reward, as the original's training does. Off: the signal is absent in real use."""
+        self.config: Mapping[str, Any] = {**self.settings, **settings}
+
+    # --- what a gym must say -------------------------------------------------------------------------------
+
+    @abstractmethod
+    async def step(self, episode: Episode, action: Action, cast: Cast) -> Turn:
+        """Answer one valid action. May ask the cast; changes nothing else.
+
+        Called by `rollout.advance` only with an action whose kind the gym offers.
+        """
+
+    # --- what a gym may say --------------------------------------------------------------------------------
+
+    def read(self, action: Action) -> Action:
+        """A chance to read an action leniently (compat). Default: as it is."""
+        return action
+
+    def reachable(self, task: Task, max_turns: int) -> float:
+        """The largest total reward an episode of this task can earn; reports give scores as shares of it."""
+        return 1.0
+
+    def solved(self, episode: Episode) -> bool:
+        """Whether the episode reached its goal, for pass@k and success rates. Default: the rules ended it."""
+        return episode.stop == "done"
+
+    def ended(self, episode: Episode) -> tuple[bool, bool]:
+        """(terminated, truncated). Never both, except under compat, where the original reports both."""
+        if self.compat and episode.turns:
+            return episode.turns[-1].done, len(episode.turns) >= episode.max_turns
+        return episode.stop == "done", episode.stop == "turn_limit"
+
+    # --- what every gym has --------------------------------------------------------------------------------
+
+    def offers(self, kind: str) -> bool:
+        return kind in self.actions or (kind == FINISH and self.compat)
+
+    def refuse(self, action: Action) -> Turn:
+        """The turn of an action that is no valid call or not offered here: reward 0, and what was expected."""
+        problem = action.problem or f"The choice {action.kind[:40]!r} is not offered here."
+        choices = "; ".join(f'"{kind}" to {what}' for kind, what in self.actions.items())
+        return Turn(
+            action,
+            feedback=f"Nothing was done. {problem} Call interact_with_env with a choice ({choices}) and a content.",
+            label=INVALID,
+        )
+
+    def system(self, task: Task) -> str:
+        """The system message: what the game is and how to act. Same for every task of a gym by default."""
+        return self.template("system").rstrip()
+
+    def query(self, episode: Episode, name: str, reply: type[Any], *, untrusted: Iterable[str] = (), **facts: Any) -> Query[Any]:
+        """A query from the template `prompts/<name>.md`, named `<gym>.<name>`."""
+        return Query(f"{self.name}.{name}", reply, self.template(name), facts, frozenset(untrusted), len(episode.turns))
+
+    def template(self, name: str) -> str:
+        return _text(self.room() / "prompts" / f"{name}.md")
+
+    @classmethod
+    def room(cls) -> Traversable:
+        """The gym's own folder."""
+        return resources.files(cls.__module__)
+
+    @classmethod
+    def sets(cls) -> Mapping[str, TaskSet]:
+        """Split name -> task set, from the folder's `tasks/manifest.json`."""
+        return TaskSet.read_manifest(cls.name, cls.room() / "tasks", cls.__module__)
+
+    @classmethod
+    def tasks(cls, split: str = "test") -> Sequence[Task]:
+        """The tasks of a split, checked against their recorded hash.
+
+        Raises UnknownName for a split the gym does not have, DataError for a file that does not fit.
+        """
+        sets = cls.sets()
+        if split not in sets:
+            raise UnknownName(f"split of gym {cls.name!r}", split, sets)
+        return sets[split].load()
+
+    @classmethod
+    def task(cls, task_id: str) -> Task:
+        """The task of that id, from whichever split holds it."""
+        ids: list[str] = []
+        for task_set in cls.sets().values():
+            for task in task_set.load():
+                if task.id == task_id:
+                    return task
+                ids.append(task.id)
+        raise UnknownName(f"task of gym {cls.name!r}", task_id, ids)
+
+    # --- the scripted side (module `scripted` of the gym's package) ------------------------------------------
+
+    @classmethod
+    def cast(cls, trait: str = "plain") -> Cast:
+        """The gym's scripted user and judge: deterministic, offline, answering from the facts alone."""
+        if trait not in TRAITS:
+            raise UnknownName("scripted user trait", trait, TRAITS)
+        cast: Cast = cls._scripted().cast(trait)
+        return cast
+
+    @classmethod
+    def expert(cls, skill: float = 1.0) -> Agent:
+        """A scripted agent; skill 1 is near-optimal, 0 hardly better than chance."""
+        if not 0.0 <= skill <= 1.0:
+            raise ConfigError(f"Expert skill is {skill}; expected a number from 0 to 1.")
+        agent: Agent = cls._scripted().expert(skill)
+        return agent
+
+    @classmethod
+    def baselines(cls) -> Mapping[str, Agent]:
+        """Name -> agent without skill. Every learning claim is drawn beside these. "random" is always there."""
+        baselines: Mapping[str, Agent] = cls._scripted().baselines()
+        return baselines
+
+    @classmethod
+    def _scripted(cls) -> Any:
+        return importlib.import_module(f"{cls.__module__}.scripted")
+
+
+@cache
+def _text(path: Traversable) -> str:
+    return path.read_text("utf-8")
+
+
+@cache
+def known() -> dict[str, str]:
+    """Gym name -> where its class is, "module" or "module:Class". Built-in by folder, others by entry point."""
+    import userrl.gyms
+
+    found = {m.name: f"userrl.gyms.{m.name}" for m in pkgutil.iter_modules(userrl.gyms.__path__) if m.ispkg}
+    for point in metadata.entry_points(group="userrl.gyms"):
+        found.setdefault(point.name, point.value)
+    return found
+
+
+@cache
+def find(name: str) -> type[Gym]:
+    """The class of the gym of that name."""
+    if name not in known():
+        raise UnknownName("gym", name, known(), "`userrl gyms` lists them.")
+    module_name, _, class_name = known()[name].partition(":")
+    module = importlib.import_module(module_name)
+    if class_name:
+        gym: type[Gym] = getattr(module, class_name)
+        return gym
+    classes = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Gym) and c.__module__ == module_name]
+    if len(classes) != 1:
+        raise ConfigError(f"{module_name} defines {len(classes)} Gym subclasses; expected one. Name it in the entry point: '{module_name}:Class'.")
+    return classes[0]
+
+
+def make(name: str, **settings: Any) -> Gym:
+    """The gym of that name, with settings: `compat="userrl"`, `show_reward=True`, or the gym's own knobs."""
+    return find(name)(**settings)

@@ -1,0 +1,121 @@
+"""Between episodes and what models read: chat messages, the one tool, and replies read back as actions.
+
+Every agent, trainer and integration goes through here, so that a model sees the same text everywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from userrl.core import INVALID, Action, Episode
+
+TOOL_NAME = "interact_with_env"
+SEVERAL = "Only the first of your calls was played: one call per reply."
+_CALL = re.compile(r"<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
+
+Message = dict[str, Any]
+
+
+def tool(actions: Mapping[str, str]) -> dict[str, Any]:
+    """The JSON schema of `interact_with_env(choice, content)` for a gym's actions, in OpenAI's form."""
+    meanings = "; ".join(f'"{kind}": {what}' for kind, what in actions.items())
+    return {
+        "type": "function",
+        "function": {
+            "name": TOOL_NAME,
+            "description": "Your only way to act.",
+            "parameters": {
+                "type": "object",
+                "properties": {
+                    "choice": {"type": "string", "enum": list(actions), "description": meanings},
+                    "content": {"type": "string", "description": "The text that goes with the choice."},
+                },
+                "required": ["choice", "content"],
+            },
+        },
+    }
+
+
+def call_text(kind: str, text: str) -> str:
+    """An action as the text of a tool call, in the form that Qwen- and Hermes-style chat templates use."""
+    arguments = {"choice": kind, "content": text}
+    return f"<tool_call>\n{json.dumps({'name': TOOL_NAME, 'arguments': arguments}, ensure_ascii=False)}\n</tool_call>"
+
+
+def written(action: Action) -> str:
+    """What the agent wrote, or what it would have written had it been a text model."""
+    return action.raw or call_text(action.kind, action.text)
+
+
+def opening(system: str, prompt: str) -> list[Message]:
+    return [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
+
+
+def messages(episode: Episode, system: str, *, show_reward: bool = False, native_tools: bool = False) -> list[Message]:
+    """The episode as the agent saw it. Hidden parts and (by default) rewards never appear.
+
+    Args:
+        system: the gym's system message.
+        show_reward: append "Reward: r" to every feedback, as the original's training does.
+        native_tools: assistant turns as OpenAI `tool_calls` with ids; else as text.
+    """
+    out = opening(system, episode.task.prompt)
+    for i, turn in enumerate(episode.turns):
+        called = turn.action.kind != INVALID
+        feedback = f"{turn.feedback}\nReward: {turn.reward:g}" if show_reward else turn.feedback
+        if native_tools and called:
+            arguments = json.dumps({"choice": turn.action.kind, "content": turn.action.text}, ensure_ascii=False)
+            call = {"id": f"call_{i}", "type": "function", "function": {"name": TOOL_NAME, "arguments": arguments}}
+            out.append({"role": "assistant", "content": None, "tool_calls": [call]})
+            out.append({"role": "tool", "tool_call_id": f"call_{i}", "content": feedback})
+        else:
+            out.append({"role": "assistant", "content": written(turn.action)})
+            out.append({"role": "user" if native_tools else "tool", "content": feedback})
+    return out
+
+
+def read_text(reply: str) -> Action:
+    """A text reply as an action: the first `<tool_call>` block. Never raises; see `Action.problem`."""
+    calls = _CALL.findall(reply)
+    if not calls:
+        return Action(INVALID, raw=reply, problem="Your reply holds no complete <tool_call>.")
+    try:
+        call = json.loads(calls[0], strict=False)
+    except (ValueError, RecursionError):
+        return Action(INVALID, raw=reply, problem="Your tool call is not valid JSON.")
+    if not isinstance(call, dict):
+        return Action(INVALID, raw=reply, problem="Your tool call is not a JSON object.")
+    return read_call(call.get("name"), call.get("arguments"), raw=reply, several=len(calls) > 1)
+
+
+def read_calls(calls: Sequence[Mapping[str, Any]], content: str) -> Action:
+    """Native `tool_calls` of a chat completion as an action; falls back to text when there are none."""
+    if not calls:
+        return read_text(content)
+    function = calls[0].get("function") or {}
+    return read_call(function.get("name"), function.get("arguments"), raw="", several=len(calls) > 1)
+
+
+def read_call(name: Any, arguments: Any, *, raw: str = "", several: bool = False) -> Action:
+    """Check one call's name and arguments (an object or its JSON text)."""
+
+    def invalid(problem: str) -> Action:
+        shown = raw or json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False, default=str)
+        return Action(INVALID, raw=shown, problem=problem)
+
+    if name != TOOL_NAME:
+        return invalid(f"There is no tool {str(name)[:40]!r}; the only one is {TOOL_NAME}.")
+    if isinstance(arguments, str):
+        try:
+            arguments = json.loads(arguments, strict=False)
+        except (ValueError, RecursionError):
+            return invalid("The arguments of your call are not valid JSON.")
+    if not isinstance(arguments, dict):
+        return invalid("The arguments of your call are not a JSON object.")
+    choice, content = arguments.get("choice"), arguments.get("content")
+    if not isinstance(choice, str) or not isinstance(content, str):
+        return invalid("A call needs the two texts `choice` and `content`.")
+    return Action(choice, content, raw=raw, note=SEVERAL if several else "")

@@ -1,0 +1,206 @@
+"""Episodes on disk: JSON lines that a crash cannot spoil, and the folder that holds a run.
+
+A record is one line, written by one system call, so a killed process leaves at most a torn last line. Opening
+for append moves the torn bytes to `<file>.torn`; everything before them is kept as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from userrl.core import Action, Episode, Task, Tokens, Turn
+from userrl.errors import DataError, ResumeError, StoreError
+
+SCHEMA = 1
+"""Version of the record format. Readers accept every version up to this one."""
+
+Record = dict[str, Any]
+
+
+def to_record(episode: Episode, *, tokens: bool = True) -> Record:
+    """An episode as JSON values. `tokens=False` leaves out a local policy's token ids and log-probabilities."""
+    task = episode.task
+    return {
+        "schema": SCHEMA,
+        "task": {"id": task.id, "gym": task.gym, "prompt": task.prompt, "hidden": task.hidden},
+        "turns": [_turn_record(turn, tokens) for turn in episode.turns],
+        "stop": episode.stop,
+        "error": episode.error,
+        "seed": episode.seed,
+        "attempt": episode.attempt,
+        "max_turns": episode.max_turns,
+        "rules": episode.rules,
+    }
+
+
+def _turn_record(turn: Turn, tokens: bool) -> Record:
+    action: Record = {"kind": turn.action.kind, "text": turn.action.text}
+    for name in ("raw", "problem", "note"):
+        if value := getattr(turn.action, name):
+            action[name] = value
+    if tokens and (t := turn.action.tokens):
+        action["tokens"] = {"context": t.context, "ids": t.ids, "logprobs": [round(x, 7) for x in t.logprobs]}
+    record: Record = {"action": action, "feedback": turn.feedback, "reward": turn.reward, "done": turn.done}
+    if turn.label:
+        record["label"] = turn.label
+    if turn.reveals:
+        record["reveals"] = turn.reveals
+    if turn.facts:
+        record["facts"] = turn.facts
+    return record
+
+
+def from_record(record: Record) -> Episode:
+    """The episode of a record. Raises KeyError, TypeError or ValueError for one that does not fit."""
+    if not 1 <= record["schema"] <= SCHEMA:
+        raise ValueError(f"schema is {record['schema']}; this version of userrl reads up to {SCHEMA}. Update userrl.")
+    turns = []
+    for row in record["turns"]:
+        action = dict(row["action"])
+        if t := action.pop("tokens", None):
+            action["tokens"] = Tokens(tuple(t["context"]), tuple(t["ids"]), tuple(t["logprobs"]))
+        turns.append(Turn(**{**row, "action": Action(**action), "reveals": tuple(row.get("reveals", ()))}))
+    fields = {name: record[name] for name in ("stop", "error", "seed", "attempt", "max_turns", "rules")}
+    return Episode(Task(**record["task"]), tuple(turns), **fields)
+
+
+def read(path: Path) -> Iterator[Episode]:
+    """The episodes of a file. A torn last line (a crash) is passed over; any other broken line raises DataError."""
+    for number, line, whole in _lines(path):
+        try:
+            yield from_record(json.loads(line))
+        except (KeyError, TypeError, ValueError) as error:
+            if not whole:
+                return
+            detail = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
+            raise DataError(f"{path}, line {number}: not an episode record: {detail}. Nothing was changed; mend or remove the line.") from error
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes, bool]]:
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, line, line.endswith(b"\n")
+    except OSError as error:
+        raise StoreError(f"Cannot read {path}: {error.strerror}. Check the path and its permissions.") from error
+
+
+class Store:
+    """An append-only file of records."""
+
+    def __init__(self, path: Path, *, tokens: bool = True) -> None:
+        self.path, self.tokens = path, tokens
+        self._file: int | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
+            self._mend()
+        except OSError as error:
+            raise self._error(error) from error
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._file is not None:
+            os.fsync(self._file)
+            os.close(self._file)
+            self._file = None
+
+    def append(self, episode: Episode) -> None:
+        """Write one episode. Raises StoreError, with all earlier records intact."""
+        self.write(to_record(episode, tokens=self.tokens))
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Write one record as a line."""
+        if self._file is None:
+            raise StoreError(f"{self.path} is not open; use `with Store(path) as store`.")
+        data = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        before = os.fstat(self._file).st_size
+        try:
+            if os.write(self._file, data) != len(data):
+                raise OSError(28, "No space left on device")
+        except OSError as error:
+            os.ftruncate(self._file, before)
+            raise self._error(error) from error
+
+    def _mend(self) -> None:
+        assert self._file is not None
+        size = os.fstat(self._file).st_size
+        data = self.path.read_bytes() if size else b""
+        keep = data.rfind(b"\n") + 1
+        if keep < size:
+            with self.path.with_name(self.path.name + ".torn").open("ab") as torn:
+                torn.write(data[keep:] + b"\n")
+            os.ftruncate(self._file, keep)
+
+    def _error(self, error: OSError) -> StoreError:
+        return StoreError(
+            f"Cannot write {self.path}: {error.strerror}. Records written so far are intact. "
+            f"Free some space or choose a writable folder with --out, then go on with --resume."
+        )
+
+
+class RunFolder:
+    """A folder of one run: `config.json` (resolved settings), records, results.
+
+    Raises:
+        StoreError: the folder holds a run already and `resume` is not set, or it cannot be written.
+        ResumeError: `resume` is set and the run there was made with other settings.
+    """
+
+    def __init__(self, path: Path, config: Mapping[str, Any], *, resume: bool) -> None:
+        self.path = path
+        saved = path / "config.json"
+        if saved.exists():
+            if not resume:
+                raise StoreError(f"{path} already holds a run. Add --resume to go on with it, or choose another folder with --out.")
+            before = json.loads(saved.read_text("utf-8"))
+            if changed := list(_differences(before, json.loads(json.dumps(config)))):
+                raise ResumeError(
+                    f"The run in {path} was made with other settings: {'; '.join(changed)}. "
+                    f"Use the same settings to resume it, or choose another folder with --out."
+                )
+        else:
+            self.write_json("config.json", config)
+
+    def store(self, name: str = "episodes.jsonl", *, tokens: bool = True) -> Store:
+        return Store(self.path / name, tokens=tokens)
+
+    def episodes(self, name: str = "episodes.jsonl") -> list[Episode]:
+        """What is recorded so far; none when nothing is."""
+        path = self.path / name
+        return list(read(path)) if path.exists() else []
+
+    def write_json(self, name: str, value: Any) -> Path:
+        """Write a file whole or not at all."""
+        return write_whole(self.path / name, json.dumps(value, indent=2).encode() + b"\n")
+
+
+def write_whole(path: Path, data: bytes) -> Path:
+    """Write a file so that a crash leaves the old one or the new one, never a part. Raises StoreError."""
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        raise StoreError(f"Cannot write {path}: {error.strerror}. Free some space or choose a writable folder with --out.") from error
+    return path
+
+
+def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted({*before, *now}):
+            yield from _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+    elif before != now:
+        yield f"{name} was {before!r:.80}, now {now!r:.80}"
