@@ -95,14 +95,15 @@ class EndpointRefused(EndpointError):
 
 @contextmanager
 def boundary(role: str) -> Iterator[None]:
-    """Name the role in which a failure happened: `SeatError`s pass with the role in front of their text.
+    """Name the role in which a failure happened: `SeatError`s pass with the role, once, in front of their text.
 
     Other exceptions are bugs and pass unchanged.
     """
     try:
         yield
     except SeatError as error:
-        error.args = (f"{role}: {error}",)
+        if not str(error).startswith(f"{role}: "):
+            error.args = (f"{role}: {error}",)
         raise
 
 

@@ -41,8 +41,19 @@ def tool(actions: Mapping[str, str]) -> dict[str, Any]:
 
 def call_text(kind: str, text: str) -> str:
     """An action as the text of a tool call, in the form that Qwen- and Hermes-style chat templates use."""
-    arguments = {"choice": kind, "content": text}
-    return f"<tool_call>\n{json.dumps({'name': TOOL_NAME, 'arguments': arguments}, ensure_ascii=False)}\n</tool_call>"
+    call = json.dumps({"name": TOOL_NAME, "arguments": {"choice": kind, "content": text}}, ensure_ascii=False)
+    whole = call.replace("</tool_call>", "<\\/tool_call>")  # JSON for the same text, which does not end the block
+    return f"<tool_call>\n{whole}\n</tool_call>"
+
+
+def text_tool_help(actions: Mapping[str, str]) -> str:
+    """How to call the one tool in plain text, for models that are given no tool schema."""
+    choices = "\n".join(f'- "{kind}": {what}' for kind, what in actions.items())
+    return (
+        f"You act by calling the tool {TOOL_NAME}, once in each reply. Write the call as JSON between tags, like this:\n"
+        f"{call_text('<choice>', '<content>')}\n"
+        f"The content is the text that goes with the choice. The choices are:\n{choices}"
+    )
 
 
 def written(action: Action) -> str:
@@ -118,4 +129,9 @@ def read_call(name: Any, arguments: Any, *, raw: str = "", several: bool = False
     choice, content = arguments.get("choice"), arguments.get("content")
     if not isinstance(choice, str) or not isinstance(content, str):
         return invalid("A call needs the two texts `choice` and `content`.")
-    return Action(choice, content, raw=raw, note=SEVERAL if several else "")
+    return Action(_encodable(choice), _encodable(content), raw=raw, note=SEVERAL if several else "")
+
+
+def _encodable(text: str) -> str:
+    """Lone surrogates, which JSON escapes can spell and no tokenizer or file takes, become question marks."""
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
-from userrl.core import DEFAULT_MAX_TURNS, Action, Agent, Cast, Episode, Task
-from userrl.errors import EndpointRefused, EpisodeOver, RunStopped, SeatError, boundary
-from userrl.gyms.base import Gym, make
+from userrl.core import DEFAULT_MAX_TURNS, Action, Agent, Cast, Episode, Judge, Query, Task, User
+from userrl.errors import EndpointRefused, EpisodeOver, RunStopped, SeatError, UserRLError, boundary
+from userrl.gyms.base import Gym, gym_of
+from userrl.store import RunFolder
+
+R = TypeVar("R")
 
 
 async def advance(episode: Episode, action: Action, cast: Cast, gym: Gym | None = None) -> Episode:
@@ -24,12 +27,27 @@ async def advance(episode: Episode, action: Action, cast: Cast, gym: Gym | None 
     """
     if episode.stop != "running":
         raise EpisodeOver(f"Episode {episode.key} has ended ({episode.stop}); start a new one or branch an earlier turn.")
-    gym = gym or make(episode.task.gym, **episode.rules)
+    gym = gym or gym_of(episode)
     action = gym.read(action)
-    turn = gym.refuse(action) if not gym.offers(action.kind) else await gym.step(episode, action, cast)
+    if gym.offers(action.kind):
+        turn = await gym.step(episode, action, replace(cast, user=_Seat("user", cast.user), judge=_Seat("judge", cast.judge)))
+    else:
+        turn = gym.refuse(action)
     if action.note:
         turn = replace(turn, feedback=f"{turn.feedback}\n({action.note})")
     return episode.play(turn)
+
+
+@dataclass(frozen=True, slots=True)
+class _Seat:
+    """A user or judge whose failures name the role."""
+
+    role: str
+    who: User | Judge
+
+    async def answer(self, query: Query[R]) -> R:
+        with boundary(self.role):
+            return await self.who.answer(query)
 
 
 async def play(episode: Episode, agent: Agent, cast: Cast, gym: Gym | None = None) -> Episode:
@@ -38,7 +56,7 @@ async def play(episode: Episode, agent: Agent, cast: Cast, gym: Gym | None = Non
     A failing agent, user or judge ends it with `stop="error"` and the cause: data, never a reward. Any other
     exception is a bug and passes. `EndpointRefused` passes too, as retrying the next task cannot help.
     """
-    gym = gym or make(episode.task.gym, **episode.rules)
+    gym = gym or gym_of(episode)
     try:
         while episode.stop == "running":
             with boundary("agent"):
@@ -87,14 +105,11 @@ async def play_many(
     pending = iter(enumerate(episodes))
     ended: dict[int, Episode] = {}
     errors = 0
-    gyms: dict[tuple[str, str], Gym] = {}
 
     async def worker() -> None:
         nonlocal errors
         for index, episode in pending:
-            name = episode.task.gym
-            gym = gyms.setdefault((name, repr(episode.rules)), make(name, **episode.rules))
-            episode = await play(episode, agent, cast if isinstance(cast, Cast) else cast(name), gym)
+            episode = await play(episode, agent, cast if isinstance(cast, Cast) else cast(episode.task.gym))
             ended[index] = episode
             if on_end is not None:
                 on_end(episode)
@@ -109,9 +124,41 @@ async def play_many(
         async with asyncio.TaskGroup() as group:
             for _ in range(at_once):
                 group.create_task(worker())
-    except* (SeatError, RunStopped) as failures:
+    except* UserRLError as failures:
         raise _first(failures) from None
     return [ended[i] for i in sorted(ended)]
+
+
+async def play_recorded(
+    episodes: Iterable[Episode],
+    agent: Agent,
+    cast: Cast | Callable[[str], Cast],
+    folder: RunFolder,
+    *,
+    name: str = "episodes.jsonl",
+    on_end: Callable[[Episode], None] | None = None,
+    **options: Any,
+) -> list[Episode]:
+    """`play_many` that writes each episode as it ends and never plays a recorded one again.
+
+    An episode that ended as an error is played anew; its new record stands for the old one.
+    """
+    episodes = list(episodes)
+    ended = {e.key: e for e in folder.episodes(name)}
+    open_ones = [e for e in episodes if e.key not in ended or ended[e.key].stop == "error"]
+    for episode in episodes:
+        if on_end is not None and episode.key in ended and ended[episode.key].stop != "error":
+            on_end(ended[episode.key])
+    with folder.store(name) as store:
+
+        def keep(episode: Episode) -> None:
+            store.append(episode)
+            ended[episode.key] = episode
+            if on_end is not None:
+                on_end(episode)
+
+        await play_many(open_ones, agent, cast, on_end=keep, **options)
+    return [ended[e.key] for e in episodes]
 
 
 def run(

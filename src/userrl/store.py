@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -78,7 +79,9 @@ def read(path: Path) -> Iterator[Episode]:
             if not whole:
                 return
             detail = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
-            raise DataError(f"{path}, line {number}: not an episode record: {detail}. Nothing was changed; mend or remove the line.") from error
+            raise DataError(
+                f"{path}, line {number}: not an episode record: {detail}. Nothing was changed; mend or remove the line."
+            ) from error
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes, bool]]:
@@ -108,10 +111,16 @@ class Store:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self._file is not None:
-            os.fsync(self._file)
-            os.close(self._file)
-            self._file = None
+        if self._file is None:
+            return
+        file, self._file = self._file, None
+        try:
+            os.fsync(file)
+        except OSError as failed:
+            if error is None:
+                raise self._error(failed) from failed
+        finally:
+            os.close(file)
 
     def append(self, episode: Episode) -> None:
         """Write one episode. Raises StoreError, with all earlier records intact."""
@@ -121,13 +130,14 @@ class Store:
         """Write one record as a line."""
         if self._file is None:
             raise StoreError(f"{self.path} is not open; use `with Store(path) as store`.")
-        data = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        data = _line(record)
         before = os.fstat(self._file).st_size
         try:
             if os.write(self._file, data) != len(data):
                 raise OSError(28, "No space left on device")
         except OSError as error:
-            os.ftruncate(self._file, before)
+            with suppress(OSError):  # what cannot be cut off here is mended when the file is next opened
+                os.ftruncate(self._file, before)
             raise self._error(error) from error
 
     def _mend(self) -> None:
@@ -135,7 +145,9 @@ class Store:
         size = os.fstat(self._file).st_size
         data = self.path.read_bytes() if size else b""
         keep = data.rfind(b"\n") + 1
-        if keep < size:
+        if keep < size and _is_json(data[keep:]):
+            os.write(self._file, b"\n")
+        elif keep < size:
             with self.path.with_name(self.path.name + ".torn").open("ab") as torn:
                 torn.write(data[keep:] + b"\n")
             os.ftruncate(self._file, keep)
@@ -147,12 +159,29 @@ class Store:
         )
 
 
+def dump(path: Path, episodes: Iterable[Episode]) -> Path:
+    """Write a whole file of episodes, or leave the old one."""
+    return write_whole(path, b"".join(_line(to_record(e)) for e in episodes))
+
+
+def _line(record: Mapping[str, Any]) -> bytes:
+    return json.dumps(record, separators=(",", ":")).encode() + b"\n"
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True
+
+
 class RunFolder:
     """A folder of one run: `config.json` (resolved settings), records, results.
 
     Raises:
         StoreError: the folder holds a run already and `resume` is not set, or it cannot be written.
-        ResumeError: `resume` is set and the run there was made with other settings.
+        ResumeError: `resume` is set and the run there was made with other settings, or its settings cannot be read.
     """
 
     def __init__(self, path: Path, config: Mapping[str, Any], *, resume: bool) -> None:
@@ -160,8 +189,13 @@ class RunFolder:
         saved = path / "config.json"
         if saved.exists():
             if not resume:
-                raise StoreError(f"{path} already holds a run. Add --resume to go on with it, or choose another folder with --out.")
-            before = json.loads(saved.read_text("utf-8"))
+                raise StoreError(
+                    f"{path} already holds a run. Add --resume to go on with it, or choose another folder with --out."
+                )
+            try:
+                before = json.loads(saved.read_text("utf-8"))
+            except (OSError, ValueError) as error:
+                raise ResumeError(f"Cannot read {saved}: {error}. Mend the file, or choose another folder with --out.") from error
             if changed := list(_differences(before, json.loads(json.dumps(config)))):
                 raise ResumeError(
                     f"The run in {path} was made with other settings: {'; '.join(changed)}. "
@@ -192,9 +226,11 @@ def write_whole(path: Path, data: bytes) -> Path:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, path)
+        part.replace(path)
     except OSError as error:
-        raise StoreError(f"Cannot write {path}: {error.strerror}. Free some space or choose a writable folder with --out.") from error
+        raise StoreError(
+            f"Cannot write {path}: {error.strerror}. Free some space or choose a writable folder with --out."
+        ) from error
     return path
 
 

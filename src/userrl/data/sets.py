@@ -54,12 +54,13 @@ def read_tasks(path: Traversable, gym: str) -> list[Task]:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}). Expected a UTF-8 file with one JSON task per line.") from error
-    for number, row in enumerate(text.splitlines(), start=1):
+    for number, row in enumerate(text.split("\n"), start=1):
         if not row.strip():
             continue
         tasks.append(_task(row, f"{path}, line {number}", gym))
         if seen.setdefault(tasks[-1].id, number) != number:
-            raise DataError(f"{path}, line {number}: field 'id' repeats {tasks[-1].id!r} of line {seen[tasks[-1].id]}; ids must differ.")
+            first = seen[tasks[-1].id]
+            raise DataError(f"{path}, line {number}: field 'id' repeats {tasks[-1].id!r} of line {first}; ids must differ.")
     return tasks
 
 
@@ -97,7 +98,7 @@ class TaskSet:
 
     def load(self) -> Sequence[Task]:
         """The tasks. Raises DataError when they are not the ones that the manifest names."""
-        return _load(self.gym, self.split, self.folder, self.module)
+        return _load(self.gym, self.split, self.folder, self.module)  # type: ignore[arg-type]  # paths and zip paths can be hashed
 
     def read(self) -> list[Task]:
         """The tasks as they are now, unchecked."""
@@ -124,8 +125,11 @@ class TaskSet:
                 split: TaskSet(gym, split, e["count"], e["sha256"], e["license"], e["source"], folder, module, e.get("recipe"))
                 for split, e in entries.items()
             }
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{folder}/manifest.json: {type(error).__name__}: {error}. Expected {{'sets': {{split: {{count, sha256, license, source}}}}}}.") from error
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise DataError(
+                f"{folder}/manifest.json: {type(error).__name__}: {error}. "
+                f"Expected {{'sets': {{split: {{count, sha256, license, source}}}}}}."
+            ) from error
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
@@ -104,7 +105,8 @@ class Gym(ABC):
         return Query(f"{self.name}.{name}", reply, self.template(name), facts, frozenset(untrusted), len(episode.turns))
 
     def template(self, name: str) -> str:
-        return _text(self.room() / "prompts" / f"{name}.md")
+        """The text of `prompts/<name>.md`."""
+        return _template(type(self).__module__, name)
 
     @classmethod
     def room(cls) -> Traversable:
@@ -168,8 +170,8 @@ class Gym(ABC):
 
 
 @cache
-def _text(path: Traversable) -> str:
-    return path.read_text("utf-8")
+def _template(module: str, name: str) -> str:
+    return (resources.files(module) / "prompts" / f"{name}.md").read_text("utf-8")
 
 
 @cache
@@ -195,8 +197,21 @@ def find(name: str) -> type[Gym]:
         return gym
     classes = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Gym) and c.__module__ == module_name]
     if len(classes) != 1:
-        raise ConfigError(f"{module_name} defines {len(classes)} Gym subclasses; expected one. Name it in the entry point: '{module_name}:Class'.")
+        raise ConfigError(
+            f"{module_name} defines {len(classes)} Gym subclasses; expected one. "
+            f"Name it in the entry point: '{module_name}:Class'."
+        )
     return classes[0]
+
+
+def gym_of(episode: Episode) -> Gym:
+    """The gym that an episode is played in, with its rules. Gyms are stateless, so one object serves all."""
+    return _made(episode.task.gym, json.dumps(dict(episode.rules), sort_keys=True))
+
+
+@cache
+def _made(name: str, rules: str) -> Gym:
+    return make(name, **json.loads(rules))
 
 
 def make(name: str, **settings: Any) -> Gym:

@@ -1,0 +1,32 @@
+# One environment, exact versions. PYTHON may name another Python >= 3.11.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup demo test test-all check docs clean
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -c constraints.txt torch
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[local,dev]'
+	touch $@
+
+demo: setup  ## the main job: a policy learns to ask better questions
+	$(BIN)/userrl demo --out runs/demo $(ARGS)
+
+test: setup  ## default tests, a few minutes
+	$(BIN)/pytest
+
+test-all: setup  ## everything this machine can run
+	$(BIN)/pytest -m "not gpu and not endpoint"
+
+check: setup  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+docs: setup  ## the pages' commands and examples run
+	$(BIN)/pytest tests/test_docs.py
+
+clean:
+	rm -rf .venv runs

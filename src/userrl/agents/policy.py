@@ -1,0 +1,313 @@
+"""A local policy: any Hugging Face causal LM as an agent that keeps its token ids.
+
+`Policy` is the weights with their tokenizer and chat template; `PolicyAgent` plays with them, batching the moves
+of all episodes that wait at the same time. Tokens in, tokens out: what was sampled is what is trained on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from userrl.core import Action, Episode, Tokens
+from userrl.errors import ConfigError, SeatError, needs
+from userrl.gyms.base import Gym, gym_of
+from userrl.render import opening, read_text, tool, written
+
+with needs("local", "A local policy"):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.cache_utils import Cache, CacheLayerMixin
+
+_REPLY = "\u2063reply\u2063"
+"""Stands for the assistant's reply where only the text after it is wanted."""
+
+
+class Policy:
+    """A causal LM, its tokenizer and how a game is written in its chat template.
+
+    The model must end a reply with its tokenizer's `eos_token`.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self.model, self.tokenizer = model, tokenizer
+        self.eos: int = tokenizer.eos_token_id
+        self.window: int = model.config.max_position_embeddings
+        self.encode = lru_cache(maxsize=100_000)(self._encode)
+        self.after_reply = lru_cache(maxsize=100_000)(self._after_reply)
+        self.prompt = lru_cache(maxsize=10_000)(self._prompt)
+
+    @staticmethod
+    def load(folder: Path, *, dtype: str = "float32", device: str = "cpu") -> Policy:
+        """The policy saved in a folder (`config.json`, weights, tokenizer with a chat template).
+
+        Raises ConfigError when the folder holds no such model.
+        """
+        if not (folder / "config.json").is_file():
+            raise ConfigError(f"{folder} holds no config.json; expected the folder of a Hugging Face causal LM.")
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        if not tokenizer.chat_template or tokenizer.eos_token is None:
+            raise ConfigError(f"The tokenizer in {folder} lacks a chat template or an eos token; add both to its files.")
+        return Policy(model.to(device), tokenizer)
+
+    def save(self, folder: Path) -> None:
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+    def _encode(self, text: str) -> tuple[int, ...]:
+        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def _template(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
+        text: str = self.tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=True)
+        return text
+
+    def _prompt(self, gym: Gym, system: str, first: str) -> tuple[int, ...]:
+        return self._encode(self._template(opening(system, first), [tool(gym.actions)]))
+
+    def _after_reply(self, feedback: str) -> tuple[int, ...]:
+        """Ids between the end of a reply (its eos token excluded) and the start of the next."""
+        talk = [*opening("s", "u"), {"role": "assistant", "content": _REPLY}, {"role": "tool", "content": feedback}]
+        text = self._template(talk, None).rsplit(_REPLY, 1)[1]
+        return self._encode(text.removeprefix(self.tokenizer.eos_token))
+
+    def first_context(self, episode: Episode, gym: Gym) -> tuple[int, ...]:
+        """Ids up to where the first reply begins."""
+        return self.prompt(gym, gym.system(episode.task), episode.task.prompt)
+
+    def next_context(self, feedback: str, *, ended: bool) -> tuple[int, ...]:
+        """Ids from the end of a reply to the start of the next; a reply cut short gets its eos token here."""
+        ids = self.after_reply(feedback)
+        return ids if ended else (self.eos, *ids)
+
+    def tokens(self, episode: Episode, gym: Gym) -> list[Tokens]:
+        """An episode's turns as tokens: the recorded ones where there are any, else the text encoded.
+
+        The log-probabilities of an encoded turn are empty. SFT and RL both read sequences from here.
+        """
+        out: list[Tokens] = []
+        for i, turn in enumerate(episode.turns):
+            if turn.action.tokens is not None:
+                out.append(turn.action.tokens)
+                continue
+            before = self.first_context(episode, gym) if i == 0 else self._next(out[-1], _shown(episode, i - 1, gym))
+            out.append(Tokens(before, (*self.encode(written(turn.action)), self.eos), ()))
+        return out
+
+    def _next(self, last: Tokens, feedback: str) -> tuple[int, ...]:
+        return self.next_context(feedback, ended=last.ids[-1] == self.eos)
+
+
+def _shown(episode: Episode, i: int, gym: Gym) -> str:
+    turn = episode.turns[i]
+    return f"{turn.feedback}\nReward: {turn.reward:g}" if gym.show_reward else turn.feedback
+
+
+class _Slab(CacheLayerMixin):
+    """One layer's keys and values, written in place into a preallocated slab instead of grown by copies."""
+
+    is_sliding = False
+
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor, length: int) -> None:
+        super().__init__()
+        self.slabs, self.length, self.is_initialized = (keys, values), length, True
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """The slab is there from the start."""
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        end = self.length + key_states.shape[-2]
+        for slab, new in zip(self.slabs, (key_states, value_states), strict=True):
+            slab[:, :, self.length : end] = new
+        self.length = end
+        return self.slabs[0][:, :, :end], self.slabs[1][:, :, :end]
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        return self.length + query_length, 0
+
+    def get_seq_length(self) -> int:
+        return self.length
+
+    def get_max_length(self) -> int:
+        return self.slabs[0].shape[-2]
+
+
+@dataclass
+class _Session:
+    """An episode being played: its ids so far and their keys and values."""
+
+    length: int = 0
+    """Ids whose keys and values are in `kv`."""
+    kv: torch.Tensor | None = None
+    """(2 x layers, kv heads, length, head dim), without padding."""
+    pending: list[int] = field(default_factory=list)
+    """Ids that the model has not read yet."""
+    turns: int = 0
+
+
+class PolicyAgent:
+    """Plays with a policy. Moves asked for at the same time are generated as one batch, off the event loop.
+
+    Args:
+        temperature: 1 samples from the policy itself; 0 is greedy.
+        max_new: ids of one reply at most; a longer one is cut and most likely invalid.
+        seed: of the sampling.
+        at_most: moves in one batch, and episodes whose keys and values are kept (beyond that they are rebuilt).
+    """
+
+    def __init__(self, policy: Policy, *, temperature: float = 1.0, max_new: int = 128, seed: int = 0, at_most: int = 256) -> None:
+        self.policy, self.temperature, self.max_new, self.at_most = policy, temperature, max_new, at_most
+        self.device = policy.model.device
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self._sessions: OrderedDict[tuple[Any, ...], _Session] = OrderedDict()
+        self._waiting: list[tuple[_Session, asyncio.Future[tuple[list[int], list[float]]]]] = []
+        self._working: asyncio.Task[None] | None = None
+
+    async def act(self, episode: Episode) -> Action:
+        session, context = self._session(episode)
+        if session.length + len(session.pending) + self.max_new > self.policy.window:
+            raise SeatError(
+                f"The episode needs more than the model's window of {self.policy.window} tokens at turn "
+                f"{len(episode.turns)}; lower max_turns or max_new, or use a model with a longer window."
+            )
+        reply: asyncio.Future[tuple[list[int], list[float]]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((session, reply))
+        if self._working is None or self._working.done():
+            self._working = asyncio.create_task(self._work())
+        ids, logprobs = await reply
+        session.turns += 1
+        body = ids[:-1] if ids[-1] == self.policy.eos else ids
+        action = read_text(self.policy.tokenizer.decode(body))
+        return replace(action, tokens=Tokens(context, tuple(ids), tuple(logprobs)))
+
+    def _session(self, episode: Episode) -> tuple[_Session, tuple[int, ...]]:
+        """The episode's session, with the new context pending; rebuilt from its tokens when it was dropped."""
+        gym, key = gym_of(episode), (*episode.key, episode.seed)
+        session = self._sessions.pop(key, None)
+        if session is None or session.turns != len(episode.turns):
+            session = _Session(turns=len(episode.turns))
+            for t in self.policy.tokens(episode, gym):
+                session.pending += [*t.context, *t.ids]
+        if episode.turns:
+            last = episode.turns[-1].action.tokens or self.policy.tokens(episode, gym)[-1]
+            context = self.policy._next(last, _shown(episode, -1, gym))
+        else:
+            context = self.policy.first_context(episode, gym)
+        session.pending += context
+        self._sessions[key] = session
+        while len(self._sessions) > self.at_most:
+            self._sessions.popitem(last=False)
+        return session, context
+
+    async def _work(self) -> None:
+        while self._waiting:
+            await asyncio.sleep(0)  # lets every episode that is ready now join the batch
+            batch, self._waiting = self._waiting[: self.at_most], self._waiting[self.at_most :]
+            try:
+                replies = await asyncio.to_thread(self._generate, [session for session, _ in batch])
+            except Exception as error:  # noqa: BLE001 - handed to everyone who waits for this batch
+                for _, future in batch:
+                    if not future.done():
+                        future.set_exception(error)
+                continue
+            for (_, future), reply in zip(batch, replies, strict=True):
+                if not future.done():
+                    future.set_result(reply)
+            await asyncio.sleep(0)
+
+    @torch.inference_mode()
+    def _generate(self, sessions: Sequence[_Session]) -> list[tuple[list[int], list[float]]]:
+        """One reply for each session: (ids, log-probabilities).
+
+        Rows are aligned at their right end, so that every step is one column for all; `real` (B, columns) says
+        which columns of a row are its own ids. Finished rows ride along as padding until all have ended.
+        """
+        past, fresh = max(s.length for s in sessions), max(len(s.pending) for s in sessions)
+        slab, real = self._slab(sessions, past, past + fresh + self.max_new)
+        ids = torch.full((len(sessions), fresh), self.policy.eos, device=self.device)
+        for i, s in enumerate(sessions):
+            ids[i, fresh - len(s.pending) :] = torch.tensor(s.pending, device=self.device)
+            real[i, past + fresh - len(s.pending) : past + fresh] = True
+        replies: list[tuple[list[int], list[float]]] = [([], []) for _ in sessions]
+        rows = list(range(len(sessions)))
+        """Row of the slab -> session; ended ones drop out when they are half of the rows."""
+        start, end = past, past + fresh
+        for step in range(self.max_new):
+            chosen, logprobs = self._sample(self._logits(ids, slab, real, start, end))
+            live = real.any(1) if step == 0 else real[:, end - 1]
+            for row, (going, token, logprob) in enumerate(zip(live.tolist(), chosen.tolist(), logprobs.tolist(), strict=True)):
+                if going:
+                    replies[rows[row]][0].append(token)
+                    replies[rows[row]][1].append(logprob)
+            live = live & (chosen != self.policy.eos)
+            if step + 1 == self.max_new or not live.any():
+                break
+            if 2 * int(live.sum()) <= len(rows):
+                self._keep(sessions, replies, rows, slab, real, end, ~live)
+                rows = [session for session, going in zip(rows, live.tolist(), strict=True) if going]
+                slab, real, chosen, live = slab[:, live], real[live], chosen[live], live[live]
+            ids, start = chosen[:, None], end
+            real[:, end] = live
+            end += 1
+        self._keep(sessions, replies, rows, slab, real, end, torch.ones(len(rows), dtype=torch.bool, device=self.device))
+        return replies
+
+    def _logits(self, ids: torch.Tensor, slab: torch.Tensor, real: torch.Tensor, start: int, end: int) -> torch.Tensor:
+        """(B, vocabulary) logits after the columns start..end, whose keys and values go into the slab."""
+        width = end - start
+        places = real[:, :end].cumsum(1)[:, start:].sub(1).clamp(min=0)
+        mask = torch.ones(width, end, dtype=torch.bool, device=self.device).tril(start) & real[:, None, :end]
+        mask[..., start:] |= torch.eye(width, dtype=torch.bool, device=self.device)  # padding must see something
+        cache = Cache(layers=[_Slab(slab[2 * i], slab[2 * i + 1], start) for i in range(len(slab) // 2)])
+        out = self.policy.model(
+            input_ids=ids, attention_mask=mask[:, None], position_ids=places, past_key_values=cache, use_cache=True, logits_to_keep=1
+        )
+        logits: torch.Tensor = out.logits[:, -1].float()
+        return logits
+
+    def _slab(self, sessions: Sequence[_Session], past: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+        config, model = self.policy.model.config, self.policy.model
+        heads = config.num_key_value_heads
+        dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        slab = torch.zeros(2 * config.num_hidden_layers, len(sessions), heads, columns, dim, dtype=model.dtype, device=self.device)
+        real = torch.zeros(len(sessions), columns, dtype=torch.bool, device=self.device)
+        for i, s in enumerate(sessions):
+            if s.kv is not None:
+                slab[:, i, :, past - s.length : past] = s.kv
+                real[i, past - s.length : past] = True
+        return slab, real
+
+    def _keep(
+        self,
+        sessions: Sequence[_Session],
+        replies: Sequence[tuple[list[int], list[float]]],
+        rows: Sequence[int],
+        slab: torch.Tensor,
+        real: torch.Tensor,
+        end: int,
+        ended: torch.Tensor,
+    ) -> None:
+        """Keep the ended rows' keys and values without the padding; a row's last sampled id is still unread."""
+        for row in ended.nonzero()[:, 0].tolist():
+            session = sessions[rows[row]]
+            session.kv = slab[:, row, :, :end][:, :, real[row, :end]]
+            session.length = session.kv.shape[2]
+            session.pending = [replies[rows[row]][0][-1]]
+
+    def _sample(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B,) ids and their (B,) log-probabilities at the sampling temperature."""
+        logprobs = torch.log_softmax(logits / (self.temperature or 1.0), -1)
+        if self.temperature == 0:
+            chosen = logprobs.argmax(-1)
+        else:  # by the inverse of the distribution function: five times as fast as torch.multinomial on a CPU
+            cdf = logprobs.double().exp().cumsum(-1)
+            point = cdf[:, -1:] * torch.rand(len(cdf), 1, generator=self.generator, device=cdf.device, dtype=cdf.dtype)
+            chosen = torch.searchsorted(cdf, point, right=True)[:, 0].clamp(max=cdf.shape[1] - 1)
+        return chosen, logprobs.gather(1, chosen[:, None])[:, 0]

@@ -1,0 +1,46 @@
+"""Collecting expert episodes for a cold start."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from userrl.collect.select import Selection, select
+from userrl.core import Agent, Cast, Episode
+from userrl.evaluate.run import EvalJob, evaluate
+from userrl.store import dump, read
+
+SELECTED = "selected.jsonl"
+
+
+@dataclass(frozen=True)
+class CollectJob(EvalJob):
+    """Expert episodes on training tasks, and how many of them to keep."""
+
+    split: str = "train"
+    top_k: int | None = None
+    """The best so many episodes of each gym; all whole, valid ones by default."""
+    per_task: int | None = None
+
+
+async def collect(
+    job: CollectJob,
+    agent: Agent,
+    cast: Cast | Callable[[str], Cast],
+    folder: Path,
+    *,
+    resume: bool = False,
+    at_once: int = 64,
+    on_end: Callable[[Episode], None] | None = None,
+) -> Selection:
+    """Play, rank, select; the selection is written to `selected.jsonl` in the run folder, best first."""
+    episodes = await evaluate(job, agent, cast, folder, resume=resume, at_once=at_once, on_end=on_end)
+    selection = select(episodes, job.top_k, per_task=job.per_task)
+    dump(folder / SELECTED, selection.kept)
+    return selection
+
+
+def load(path: Path) -> list[Episode]:
+    """The episodes of a collect folder's selection, or of a records file."""
+    return list(read(path / SELECTED if path.is_dir() else path))

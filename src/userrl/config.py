@@ -1,0 +1,77 @@
+"""Settings of a job: a TOML file and flags resolved into one frozen dataclass.
+
+Jobs are plain frozen dataclasses beside the code that uses them. Flags win over the file, the file over defaults.
+The resolved job is saved with its results (`as_dict`), so that a run names exactly what made it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from userrl.errors import ConfigError, UnknownName
+
+T = TypeVar("T")
+
+
+def resolve(job: type[T], file: Path | None = None, flags: Mapping[str, Any] | None = None) -> T:
+    """The job that a file and flags describe.
+
+    Args:
+        job: a frozen dataclass; its fields may be dataclasses too (a TOML table each).
+        flags: dotted names ("grpo.lr") to values; None means not given.
+
+    Raises:
+        UnknownName: for a setting that the job does not have, with near misses.
+        ConfigError: for a value that does not fit, or a file that cannot be read.
+    """
+    values = _read(file) if file else {}
+    for name, value in (flags or {}).items():
+        if value is not None:
+            *tables, last = name.split(".")
+            table = values
+            for part in tables:
+                table = table.setdefault(part, {})
+            table[last] = value
+    where = str(file) if file else "the flags"
+    _check_names(job, values, where)
+    try:
+        return TypeAdapter(job).validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"{where}: {name} is {first['input']!r:.60}: {first['msg']}.") from None
+
+
+def as_dict(job: Any) -> dict[str, Any]:
+    """A job as JSON values."""
+    value: dict[str, Any] = TypeAdapter(type(job)).dump_python(job, mode="json")
+    return value
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"Cannot read {file}: {error.strerror}. Check the path given with --config.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}.") from error
+
+
+def _check_names(job: type[Any], values: Mapping[str, Any], where: str, table: str = "") -> None:
+    hints = get_type_hints(job)
+    known = [f.name for f in dataclasses.fields(job)]
+    for name, value in values.items():
+        if name not in known:
+            raise UnknownName(f"setting in {where}{f', table [{table}],' if table else ''}", name, known)
+        if dataclasses.is_dataclass(hints[name]):
+            kind = hints[name]
+            assert isinstance(kind, type)
+            if not isinstance(value, dict):
+                raise ConfigError(f"{where}: {name} is {value!r:.60}; expected a table [{name}].")
+            _check_names(kind, value, where, name)

@@ -1,0 +1,1 @@
+"""Measuring agents: play, count, and say how sure one can be."""

@@ -1,0 +1,162 @@
+"""Intention: someone asks for help with a vague task; find out what matters by asking.
+
+Reward of a question: the worth of the most important detail it newly covers (importance 3 -> 1.0, 2 -> 0.7,
+1 -> 0.4), minus 0.2 for every further detail in the same question, never below 0. The episode ends when all
+missing details are covered. Rewards of an episode can sum to more than 1.
+
+Source: UserRL, arXiv 2509.19736, section 3; differences from the original are listed in the data sheet
+(`README.md` beside this file).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from userrl.core import INVALID, Action, Cast, Episode, Task, Turn
+from userrl.errors import ReplyError
+from userrl.gyms.base import FINISH, Gym
+
+WORTH = {3: 1.0, 2: 0.7, 1: 0.4}
+"""Importance of a detail -> reward for covering it (UserRL, section 3)."""
+
+
+class Answer(BaseModel):
+    """What the user says."""
+
+    model_config = ConfigDict(extra="ignore")
+    words: Annotated[str, Field(min_length=1, description="Your answer, as you would say it.")]
+
+
+class Addressed(BaseModel):
+    """Which details a question is about."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+    addressed: list[Annotated[int, Field(ge=0)]] = Field(description="Numbers of the details the question asks about.")
+    on_task: bool = Field(description="Whether the question has to do with the task at all.")
+
+
+class Intention(Gym):
+    """Ask clarifying questions until every missing detail is known."""
+
+    name = "intention"
+    summary = "clarify a vague task by asking for the details that matter"
+    actions = {"action": "ask the user one clarifying question"}
+    labels = ("relevant", "multi_part", "repeated", "irrelevant", INVALID)
+    settings = {"multi_detail_penalty": 0.2}
+
+    async def step(self, episode: Episode, action: Action, cast: Cast) -> Turn:
+        if action.kind == FINISH:
+            return Turn(action, "You ended the talk.", done=True)
+        details = episode.task.hidden["details"]
+        covered = already_covered(episode)
+        answer = await cast.user.answer(
+            self.query(
+                episode,
+                "answer",
+                Answer,
+                untrusted=["question", "said"],
+                task=episode.task.prompt,
+                wishes=wishes(episode.task),
+                question=action.text,
+                said=[turn.action.text for turn in episode.turns if turn.action.kind != INVALID],
+            )
+        )
+        verdict = await cast.judge.answer(
+            self.query(
+                episode,
+                "addressed",
+                Addressed,
+                untrusted=["question"],
+                task=episode.task.prompt,
+                details=[{"number": i, "detail": d["description"]} for i, d in enumerate(details)],
+                covered=sorted(covered),
+                lexicons=[d.get("lexicon", []) for d in details],
+                question=action.text,
+            )
+        )
+        new = self.newly_covered(verdict, covered, len(details))
+        reward = question_reward([details[i]["importance"] for i in new], self.config["multi_detail_penalty"])
+        now = covered | set(new)
+        return Turn(
+            action,
+            answer.words,
+            reward=reward,
+            done=len(now) == len(details),
+            label=label(episode, action, new, verdict.addressed),
+            reveals=tuple(details[i]["preference"] for i in sorted(set(verdict.addressed)) if i < len(details)),
+            facts={"new": new, "covered": sorted(now)},
+        )
+
+    def newly_covered(self, verdict: Addressed, covered: set[int], count: int) -> list[int]:
+        """Indices newly covered by a question. Raises ReplyError for an index that no detail has.
+
+        Compat: indices out of range are ignored and a repeated index counts twice, as in the original.
+        """
+        if not verdict.on_task:
+            return []
+        outside = [i for i in verdict.addressed if i >= count]
+        if outside and not self.compat:
+            raise ReplyError(f"The judge named detail {outside[0]}; there are {count}, numbered from 0.")
+        new = [i for i in verdict.addressed if i < count and i not in covered]
+        return new if self.compat else sorted(set(new))
+
+    def read(self, action: Action) -> Action:
+        """Compat: any choice is read as a question, as in the original."""
+        return replace(action, kind="action") if self.compat and action.kind in ("answer", "search") else action
+
+    def reachable(self, task: Task, max_turns: int) -> float:
+        """The sum of the details' worth, one detail a turn, within the turn limit."""
+        return sum(sorted((WORTH[d["importance"]] for d in task.hidden["details"]), reverse=True)[:max_turns])
+
+    def ended(self, episode: Episode) -> tuple[bool, bool]:
+        """Compat: at the turn limit the original reports both, unless all details are covered."""
+        done, full = episode.stop == "done", episode.stop == "turn_limit"
+        return (done or full, full) if self.compat else (done, full)
+
+
+def already_covered(episode: Episode) -> set[int]:
+    """Indices of the details that the questions so far have covered."""
+    return {i for turn in episode.turns for i in turn.facts.get("new", ())}
+
+
+def wishes(task: Task) -> list[dict[str, str]]:
+    """What the user wants, without a word on what matters or what is missing: all that a user may know."""
+    known = [*task.hidden["details"], *task.hidden.get("stated", ())]
+    return sorted(({"about": d["description"], "wish": d["preference"], "sentence": d.get("answer", "")} for d in known), key=str)
+
+
+def question_reward(importances: Sequence[int], penalty: float = 0.2) -> float:
+    """Reward of a question that newly covers details of these importances.
+
+    >>> question_reward([2, 3])
+    0.8
+    >>> question_reward([])
+    0.0
+    """
+    if not importances:
+        return 0.0
+    return round(max(0.0, max(WORTH[i] for i in importances) - penalty * (len(importances) - 1)), 9)
+
+
+def label(episode: Episode, action: Action, new: Sequence[int], addressed: Sequence[int]) -> str:
+    """What sort of question it was, for the action mix; never rewarded."""
+    if len(new) > 1:
+        return "multi_part"
+    if new:
+        return "relevant"
+    asked = {plain(turn.action.text) for turn in episode.turns}
+    return "repeated" if addressed or plain(action.text) in asked else "irrelevant"
+
+
+def plain(text: str) -> str:
+    """Lower case, letters, digits and single spaces only."""
+    return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
+
+
+def detail(kind: str, description: str, importance: int, preference: str, **more: Any) -> dict[str, Any]:
+    """One entry of `Task.hidden["details"]`; `more` may hold options, the user's answer sentence and a lexicon."""
+    return {"type": kind, "description": description, "importance": importance, "preference": preference, **more}

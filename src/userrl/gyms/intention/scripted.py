@@ -1,0 +1,146 @@
+"""Intention without a model: user, judge, expert and the agents without skill.
+
+The user and the judge recognize a detail by its lexicon (phrases at word boundaries; data sheet), nothing else.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from userrl.core import Action, Agent, Cast, Episode, Query
+from userrl.agents.scripted import Acting
+from userrl.gyms.intention import WORTH, Addressed, Answer
+from userrl.gyms.intention.generate import details, domains, lexicons
+from userrl.gyms.intention.lexicon import mentioned, mentions
+from userrl.users.scripted import Scripted
+
+NOT_UNDERSTOOD = "I do not understand."
+NO_PREFERENCE = "I have no preference."
+UNSURE = "Hmm, I am not sure."
+
+
+def cast(trait: str) -> Cast:
+    user = Scripted({"intention.answer": lambda query: Answer(words=reply(query, trait))})
+    judge = Scripted({"intention.addressed": addressed})
+    return Cast(user, judge)
+
+
+def addressed(query: Query[Addressed]) -> Addressed:
+    """The details whose lexicon the question hits."""
+    question = query.facts["question"]
+    hits = [i for i, phrases in enumerate(query.facts["lexicons"]) if mentions(question, phrases)]
+    return Addressed(addressed=hits, on_task=bool(hits or mentioned(question, lexicons())))
+
+
+def reply(query: Query[Answer], trait: str) -> str:
+    """What the user says: its wish about each thing asked, in the order asked.
+
+    A hesitant user is unsure the first time something is asked, and answers when it is asked again.
+    """
+    question, wishes = query.facts["question"], {w["about"]: w for w in query.facts["wishes"]}
+    asked = mentioned(question, lexicons())
+    if not asked:
+        return NOT_UNDERSTOOD
+    if trait == "hesitant" and not any(kind in mentioned(said, lexicons()) for said in query.facts["said"] for kind in asked):
+        return UNSURE
+    known = [wishes[details()[kind]["name"]] for kind in asked if details()[kind]["name"] in wishes]
+    if not known:
+        return "None." if trait == "terse" else NO_PREFERENCE
+    if trait == "terse":
+        return " ".join(f"{wish['wish'][0].upper()}{wish['wish'][1:]}." for wish in known)
+    return " ".join(wish["sentence"] or f"{wish['wish']}." for wish in known)
+
+
+# --- agents ------------------------------------------------------------------------------------------------------
+
+
+def ask(kind: str, rng: random.Random) -> Action:
+    return Action("action", rng.choice(details()[kind]["questions"]))
+
+
+def asked_kinds(episode: Episode) -> list[str]:
+    return [kind for turn in episode.turns for kind in mentioned(turn.action.text, lexicons())]
+
+
+@cache
+def order(domain: str) -> tuple[str, ...]:
+    """The details of a domain, most worth in expectation first."""
+    specs = sorted(domains()[domain]["detail"], key=lambda d: -d["likely"] * WORTH[d["importance"]])
+    return tuple(spec["type"] for spec in specs)
+
+
+@cache
+def recognize(prompt: str) -> str | None:
+    """The domain whose subject the opening names; the longest match wins."""
+    text = prompt.lower()
+    found = [(len(s), key) for key, d in domains().items() for s in d["subjects"] if s.lower() in text]
+    return max(found)[1] if found else None
+
+
+def expert(skill: float) -> Agent:
+    """Reads the domain and what is stated from the opening, then asks for the rest, most valuable first.
+
+    With probability 1 - skill a turn is a slip: it repeats itself, asks two things at once, or asks in no order -
+    with probability `skill` something that fits the domain, else anything. It sees the opening and the turns,
+    never the hidden part.
+    """
+
+    def act(episode: Episode) -> Action:
+        rng = episode.rng("expert")
+        asked, domain = asked_kinds(episode), recognize(episode.task.prompt)
+        known = {*asked, *mentioned(episode.task.prompt, lexicons())}
+        wanted = [kind for kind in (order(domain) if domain else fixed_order()) if kind not in known]
+        wanted = wanted or [kind for kind in details() if kind not in asked] or list(details())
+        if rng.random() < skill:
+            return ask(wanted[0], rng)
+        slip, other = rng.random(), rng.choice(wanted if rng.random() < skill else list(details()))
+        if slip < 0.2 and asked:
+            return ask(rng.choice(asked), rng)
+        if slip < 0.35:
+            return Action("action", f"{ask(wanted[0], rng).text} {ask(other, rng).text}")
+        return ask(other, rng)
+
+    return Acting(act)
+
+
+@cache
+def fixed_order() -> tuple[str, ...]:
+    """The best list of details that ignores the task: by worth expected over all domains."""
+    worth = dict.fromkeys(details(), 0.0)
+    for domain in domains().values():
+        for spec in domain["detail"]:
+            worth[spec["type"]] += spec["likely"] * WORTH[spec["importance"]]
+    return tuple(sorted(worth, key=lambda kind: -worth[kind]))
+
+
+def baselines() -> Mapping[str, Agent]:
+    """Agents without skill: none of them reads the task."""
+
+    def random_question(episode: Episode) -> Action:
+        rng = episode.rng("random")
+        return ask(rng.choice(list(details())), rng)
+
+    def fixed_list(episode: Episode) -> Action:
+        kinds = fixed_order()
+        return ask(kinds[len(episode.turns) % len(kinds)], episode.rng("fixed"))
+
+    def repeat_one(episode: Episode) -> Action:
+        return ask(fixed_order()[0], random.Random(0))
+
+    def all_at_once(episode: Episode) -> Action:
+        return Action("action", " ".join(details()[kind]["questions"][0] for kind in fixed_order()))
+
+    def blind_answer(episode: Episode) -> Action:
+        return Action("action", "I have all I need, thank you.")
+
+    plays: dict[str, Callable[[Episode], Action]] = {
+        "random": random_question,
+        "fixed_list": fixed_list,
+        "repeat_one": repeat_one,
+        "all_at_once": all_at_once,
+        "blind_answer": blind_answer,
+    }
+    return {name: Acting(act) for name, act in plays.items()}

@@ -1,0 +1,176 @@
+"""A client for any OpenAI-compatible chat endpoint: one session, retries, typed failures.
+
+What is sent and how answers are read is in `wire.py`; here is what waits. Whatever is put around calls (limits,
+budgets, recording) is an object with the same door, `Client`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import random
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import aiohttp
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+
+from userrl.errors import EndpointError, EndpointRefused
+from userrl.llm.endpoint import Endpoint, parse_endpoint
+from userrl.llm.wire import Completion, Passing, Usage, encode, read_answer
+
+__all__ = ["ChatClient", "Client", "Completion", "Endpoint", "Usage", "parse_endpoint"]
+
+MAX_BODY = 16 * 2**20
+"""Bytes of an answer that are read at most."""
+CONNECT_S = 15.0
+"""For connecting; the whole try is bounded by `Endpoint.timeout_s`."""
+
+
+class Client(Protocol):
+    """The door to a model, which real clients, fakes and wrappers share."""
+
+    @property
+    def endpoint(self) -> Endpoint: ...
+
+    async def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        schema: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        temperature: float | None = None,
+    ) -> Completion:
+        """The model's answer to a talk. Raises `EndpointError` or, where no retry can help, `EndpointRefused`."""
+        ...
+
+
+class ChatClient:
+    """A `Client` over HTTP. One object serves any number of calls at once.
+
+    It keeps one session, with its connections, for each event loop that it is used in, opened by the first call
+    and closed when the loop is shut down (as `asyncio.run` does) or by `close`, whichever comes first.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._key, self._key_source = endpoint.find_key()
+        self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
+        self._lives: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
+        self._backoff = wait_random_exponential(multiplier=endpoint.backoff_s, max=endpoint.max_wait_s)
+
+    def __repr__(self) -> str:
+        return f"ChatClient({self.endpoint.model!r}, {self.endpoint.url!r})"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections of the running loop. A later call opens new ones."""
+        if life := self._lives.get(asyncio.get_running_loop()):
+            await life.aclose()
+
+    async def chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        schema: Mapping[str, Any] | None = None,
+        seed: int | None = None,
+        temperature: float | None = None,
+    ) -> Completion:
+        """The model's answer to a talk.
+
+        Connection failures, timeouts and the statuses 408, 409, 429 and 5xx are tried again, `max_retries` times,
+        after a random, growing wait or the one that the endpoint asks for.
+
+        Args:
+            messages: in OpenAI's form.
+            tools: function schemas that the model may call.
+            schema: JSON schema that the reply must fit; sent as `Endpoint.structured` says. Not checked here.
+            seed, temperature: for this call; None: none, and the endpoint's.
+
+        Raises:
+            EndpointRefused: unreachable after the retries, wrong key, no such model or route, no credit.
+            EndpointError: any other failure to get a usable answer.
+        """
+        body = encode(self.endpoint, messages, tools, schema, seed, temperature)
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(self.endpoint.max_retries + 1),
+            wait=self._wait,
+            retry=retry_if_exception_type(Passing),
+            reraise=True,
+        )
+        try:
+            completion: Completion = await retrying(self._once, body)
+        except Passing as failure:
+            tries, took = retrying.statistics["attempt_number"], retrying.statistics["delay_since_first_attempt"]
+            times = "once" if tries == 1 else f"{tries} times"
+            raise failure.final(f"{failure.what}; tried {times} in {took:.1f} s. {failure.advice}") from None
+        return completion
+
+    async def _once(self, body: bytes) -> Completion:
+        # `from None` below: aiohttp's exceptions and their frames hold the request's headers, and so the key.
+        where = str(self.endpoint)
+        session = await self._session()
+        try:
+            async with session.post(self.endpoint.route, data=body, allow_redirects=False) as response:
+                raw = await _read(response, where)
+                status, headers = response.status, response.headers
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            advice = "Start the server there, or name another endpoint as MODEL@URL, e.g. qwen3@http://localhost:8000/v1."
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                advice = "Play fewer episodes at once, or let the process open more files (ulimit -n)."
+            raise Passing(EndpointRefused, f"Cannot reach {where}: {error}", advice) from None
+        except TimeoutError:
+            advice = "Raise timeout_s, or send fewer requests at once."
+            raise Passing(EndpointError, f"{where} did not answer within {self.endpoint.timeout_s:g} s", advice) from None
+        except aiohttp.ClientError as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise Passing(EndpointError, f"The connection to {where} broke ({problem})", "See the server's log.") from None
+        return read_answer(self.endpoint, self._key, self._key_source, status, headers, raw)
+
+    def _wait(self, state: RetryCallState) -> float:
+        failure = state.outcome and state.outcome.exception()
+        if isinstance(failure, Passing) and failure.wait_s is not None:
+            # Callers that were turned away together should not come back together.
+            return failure.wait_s + random.uniform(0.0, self.endpoint.backoff_s)
+        return self._backoff(state)
+
+    async def _session(self) -> aiohttp.ClientSession:
+        loop = asyncio.get_running_loop()
+        if loop not in self._sessions:
+            self._lives[loop] = self._life(loop)
+            await anext(self._lives[loop])
+        return self._sessions[loop]
+
+    async def _life(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
+        """Holds the session of a loop open. A generator, as a loop that is shut down closes its generators."""
+        async with aiohttp.ClientSession(
+            headers={"Content-Type": "application/json", **self._authorization()},
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=self.endpoint.timeout_s, sock_connect=min(CONNECT_S, self.endpoint.timeout_s)),
+        ) as self._sessions[loop]:
+            try:
+                yield
+            finally:
+                del self._sessions[loop], self._lives[loop]
+
+    def _authorization(self) -> dict[str, str]:
+        return {} if self._key is None else {"Authorization": f"Bearer {self._key.get_secret_value()}"}
+
+
+async def _read(response: aiohttp.ClientResponse, where: str) -> bytes:
+    parts, size = [], 0
+    async for part in response.content.iter_any():
+        parts.append(part)
+        size += len(part)
+        if size > MAX_BODY:
+            raise EndpointError(f"{where} sent more than {MAX_BODY >> 20} MiB in answer to one request. Is this a chat endpoint?")
+    return b"".join(parts)

@@ -1,0 +1,162 @@
+"""Where a model answers, and with which key."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from userrl.errors import ConfigError
+
+Role = Literal["agent", "user", "judge"]
+Structured = Literal["json_schema", "json_object", "none"]
+
+OPENAI_URL = "https://api.openai.com/v1"
+KEY_NAMES = ("USERRL_API_KEY", "OPENAI_API_KEY")
+"""Environment variables that may hold the key of any role, the first that is set wins."""
+
+RESERVED = ("model", "messages", "stream", "n")
+"""Fields of a request that `Endpoint.extra` must not set: the client could not read what comes back."""
+
+_ROUTE = "/chat/completions"
+_SPEC = re.compile(r"(?P<model>.*?)@(?P<url>https?://.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A model behind an OpenAI-compatible chat endpoint, and how to ask it.
+
+    Raises ConfigError for a value out of range. Neither its repr nor its `record` shows a key.
+    """
+
+    model: str
+    """As the endpoint calls it."""
+    url: str = OPENAI_URL
+    """The base URL, which usually ends in /v1; `/chat/completions` is put behind it."""
+    key_env: str | tuple[str, ...] = KEY_NAMES
+    """Environment variable that holds the key, or several of which the first that is set wins. None need be set."""
+    key: SecretStr | None = field(default=None, repr=False)
+    """The key itself, for callers that do not keep it in the environment; goes before `key_env`."""
+    timeout_s: float = 120.0
+    """For one try, from connecting to the last byte."""
+    max_retries: int = 5
+    """Further tries after one that failed in a way that may pass."""
+    backoff_s: float = 0.5
+    """Bound of the random wait before the first retry; it doubles with each further one."""
+    max_wait_s: float = 60.0
+    """Bound of every wait. An endpoint that asks for a longer one has failed."""
+    temperature: float | None = None
+    """None: the endpoint's own default (some models accept no other)."""
+    max_tokens: int | None = None
+    """Bound of the reply, thinking included. None: the endpoint's own."""
+    structured: Structured = "json_schema"
+    """How typed replies are asked for, besides in words: by their schema, as any JSON object, or not at all."""
+    tools: bool = True
+    """Whether the endpoint takes `tools`; without, agents write their calls as text."""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of every request, e.g. {"reasoning_effort": "low"}; they win over the client's own."""
+
+    def __post_init__(self) -> None:
+        if not self.model.strip():
+            raise ConfigError("An endpoint needs the name of a model, e.g. gpt-4o-mini or qwen3@http://localhost:8000/v1.")
+        object.__setattr__(self, "url", _checked_url(self.url))
+        for name in ("timeout_s", "max_retries", "backoff_s", "max_wait_s", "temperature", "max_tokens"):
+            value = getattr(self, name)
+            optional = name in ("temperature", "max_tokens")
+            lowest = {"timeout_s": 0.001, "max_tokens": 1}.get(name, 0)
+            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            if not (number and value >= lowest) and not (optional and value is None):
+                raise ConfigError(f"{name} of endpoint {self.model!r} is {value!r}; expected a number of at least {lowest:g}.")
+        if self.structured not in get_args(Structured):
+            known = ", ".join(get_args(Structured))
+            raise ConfigError(f"structured of endpoint {self.model!r} is {self.structured!r}; expected one of {known}.")
+        if taken := sorted(set(RESERVED) & set(self.extra)):
+            raise ConfigError(f"extra of endpoint {self.model!r} sets {taken[0]!r}, which is the client's own; leave it out.")
+
+    def __str__(self) -> str:
+        return f"{self.url} (model {self.model!r})"
+
+    @property
+    def route(self) -> str:
+        """The URL that requests go to."""
+        return self.url + _ROUTE
+
+    @property
+    def key_names(self) -> tuple[str, ...]:
+        return (self.key_env,) if isinstance(self.key_env, str) else tuple(self.key_env)
+
+    def find_key(self) -> tuple[SecretStr | None, str]:
+        """The key, if there is one, and a sentence for error messages: where it comes from and how to set it.
+
+        Raises ConfigError for a key that cannot be sent.
+        """
+        if self.key is not None:
+            key = _checked_key(self.key.get_secret_value(), "Endpoint.key")
+            return key, "The key was given as Endpoint.key; give the right one."
+        for name in self.key_names:
+            if value := os.environ.get(name, "").strip():
+                return _checked_key(value, name), f"The key came from the environment variable {name}; put the right one there."
+        names = " or ".join(self.key_names)
+        return None, f"No key was sent, as the environment holds no {names}; put the key there."
+
+    def record(self) -> dict[str, Any]:
+        """The settings as JSON values, without the key: for a run's saved configuration."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "key"}
+        return {**values, "key_env": list(self.key_names), "extra": dict(self.extra)}
+
+
+def parse_endpoint(spec: str, role: Role | None = None, **settings: Any) -> Endpoint:
+    """The endpoint of a command-line text: `MODEL@URL`, or `MODEL` or `MODEL@` for one at OpenAI.
+
+    The key is looked for in USERRL_<ROLE>_API_KEY when a role is given, then in USERRL_API_KEY, then in
+    OPENAI_API_KEY. `settings` are further fields of `Endpoint`. Raises ConfigError for a spec that does not fit.
+
+    >>> parse_endpoint("qwen3@http://localhost:8000/v1", "judge").route
+    'http://localhost:8000/v1/chat/completions'
+    """
+    own = (f"USERRL_{role.upper()}_API_KEY",) if role else ()
+    settings = {"key_env": (*own, *KEY_NAMES), **settings}
+    if match := _SPEC.fullmatch(spec.strip()):
+        return Endpoint(match["model"], match["url"], **settings)
+    model, _, rest = spec.strip().partition("@")
+    if model and (":" in rest or "/" in rest):
+        raise ConfigError(
+            f"Cannot read the endpoint of {model!r}: what follows the @ must begin with http:// or https://, "
+            f"e.g. {model}@http://localhost:8000/v1."
+        )
+    return Endpoint(spec.strip().removesuffix("@"), **settings)
+
+
+def _checked_url(url: str) -> str:
+    def wrong(what: str) -> ConfigError:
+        shown = re.sub(r"//.*@", "//...@", url, flags=re.DOTALL)[:200]
+        return ConfigError(f"The endpoint URL {shown!r} {what}. Expected a base URL such as {OPENAI_URL} or http://localhost:8000/v1.")
+
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname or "", parts.port
+        host.encode("idna")  # what a look-up of the name would do
+    except ValueError:
+        raise wrong("cannot be read as a URL") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise wrong("lacks http:// or https:// and a host")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise wrong("holds a space or another character that a URL cannot have")
+    if "@" in parts.netloc:
+        raise wrong("holds a user name or password; put the key into an environment variable instead")
+    if parts.query or parts.fragment:
+        raise wrong("ends in a ?query or #fragment, which a base URL cannot have")
+    return url.rstrip("/").removesuffix(_ROUTE)
+
+
+def _checked_key(key: str, source: str) -> SecretStr:
+    key = key.strip()
+    if not key or not key.isascii() or not key.isprintable() or " " in key:
+        raise ConfigError(f"The key in {source} is empty or holds a space, a line break or a non-ASCII character; set it anew.")
+    return SecretStr(key)

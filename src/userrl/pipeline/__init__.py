@@ -1,0 +1,1 @@
+"""Jobs made of the rooms below: who sits where, the demo."""

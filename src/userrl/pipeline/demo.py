@@ -1,0 +1,171 @@
+"""The demo: a small policy learns, from random weights, to ask better questions. One thread, no network.
+
+Expert episodes -> the best of them -> SFT -> multi-turn GRPO -> evaluation on held-out tasks, beside every agent
+that has no skill. Each stage writes into the run folder and is not repeated on resume.
+"""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from userrl.agents.policy import Policy, PolicyAgent
+from userrl.agents.tiny import Shape, new_policy
+from userrl.collect import select
+from userrl.config import as_dict
+from userrl.core import Agent, Episode, Task
+from userrl.errors import needs
+from userrl.evaluate.metrics import Summary, share, summarize
+from userrl.evaluate.statistics import Interval, paired_interval
+from userrl.gyms.base import Gym, make
+from userrl.pipeline.curve import Curve
+from userrl.rollout import play_recorded, starts
+from userrl.store import RunFolder
+from userrl.train import checkpoint, grpo, sft
+
+with needs("local", "The demo"):
+    import torch
+
+RANDOM, SFT, GRPO, SHUFFLED, EXPERT = "random weights", "after SFT", "after GRPO", "after GRPO, wrong opening", "expert"
+
+
+@dataclass(frozen=True)
+class DemoJob:
+    """All settings of the demo."""
+
+    gym: str = "intention"
+    max_turns: int = 8
+    skill: float = 0.8
+    """Of the scripted expert that is imitated."""
+    expert_episodes: int = 8000
+    top_k: int = 4000
+    shape: Shape = field(default_factory=Shape)
+    sft: sft.SFTConfig = field(default_factory=lambda: sft.SFTConfig(steps=800))
+    grpo: grpo.GRPOConfig = field(default_factory=lambda: grpo.GRPOConfig(max_turns=8))
+    test_tasks: int = 256
+    curve_tasks: int = 96
+    curve_every: int = 10
+    seed: int = 0
+    threads: int = 1
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the demo found."""
+
+    summaries: dict[str, Summary]
+    """Agent -> figures on the test tasks, in the order of the table."""
+    gain: Interval
+    """After GRPO minus after SFT, share of the reachable reward, paired by task."""
+    lead: tuple[str, Interval]
+    """The best agent without skill, and after GRPO minus it, paired by task."""
+    samples: list[tuple[Episode, Episode]]
+    """The same tasks before (SFT) and after (GRPO)."""
+    plot: Path
+    """The learning curve as a PNG."""
+    folder: Path
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+
+
+Watch = Callable[[str, int, int, str], None]
+"""Told of progress: stage, done, of how many, a note."""
+
+
+async def demo(job: DemoJob, folder: Path, watch: Watch, *, resume: bool = False) -> Result:
+    """Run the demo, or go on with it."""
+    began, cpu = time.monotonic(), time.process_time()
+    torch.set_num_threads(job.threads)
+    run = RunFolder(folder, {"kind": "demo", **as_dict(job)}, resume=resume)
+    gym = make(job.gym)
+    data = {split: list(gym.tasks(f"demo-{split}")) for split in ("train", "validation", "test")}
+    data["test"] = data["test"][: job.test_tasks]
+
+    async def play(name: str, agent: Agent, tasks: Sequence[Task]) -> list[Episode]:
+        """Episodes of an agent, the same seed for all so that they can be paired."""
+        done: list[Episode] = []
+
+        def note(episode: Episode) -> None:
+            done.append(episode)
+            watch(f"play: {name}", len(done), len(tasks), "")
+
+        plan = starts(tasks, seed=job.seed + 1, max_turns=job.max_turns)
+        file = f"episodes/{name.replace(',', '').replace(' ', '-')}.jsonl"
+        return await play_recorded(plan, agent, gym.cast(), run, name=file, at_once=128, on_end=note)
+
+    experts = await play("expert for SFT", gym.expert(job.skill), data["train"][: job.expert_episodes])
+    kept = list(select(experts, job.top_k).kept)
+    watch("tokenizer", 0, 1, "")
+    policy = new_policy(experts[:3000], job.shape, job.seed)
+    watch("tokenizer", 1, 1, "")
+
+    def player() -> PolicyAgent:
+        policy.model.eval()
+        return PolicyAgent(policy, max_new=job.grpo.max_new, seed=job.seed + 1)
+
+    played: dict[str, list[Episode]] = {RANDOM: await play(RANDOM, player(), data["test"])}
+    for name, agent in gym.baselines().items():
+        played[name] = await play(name, agent, data["test"])
+
+    corpus = [policy.tokens(e, gym) for e in kept]
+    sft.train(
+        policy,
+        corpus,
+        replace(job.sft, seed=job.seed),
+        folder=folder / "sft",
+        on_step=lambda n, loss: watch("SFT", n, job.sft.steps, f"loss {loss:.3f}"),
+    )
+    played[SFT] = await play(SFT, player(), data["test"])
+
+    curve = Curve(run, gym, data["validation"][: job.curve_tasks], max_turns=job.max_turns, seed=job.seed + 1)
+    if checkpoint.latest(folder / "grpo") is None:
+        await curve.add(None, player())
+
+    async def on_step(step: grpo.Step) -> None:
+        due = step.number % job.curve_every == 0 or step.number == job.grpo.steps
+        await curve.add(step, player() if due else None)
+        watch("GRPO", step.number, job.grpo.steps, f"reward {summarize(step.episodes)[0].share.mean:.3f}")
+
+    await grpo.train(
+        policy, data["train"], gym.cast(), replace(job.grpo, seed=job.seed, max_turns=job.max_turns), folder=folder / "grpo", on_step=on_step
+    )
+    played[GRPO] = await play(GRPO, player(), data["test"])
+    swapped = [replace(t, prompt=other.prompt) for t, other in zip(data["test"], data["test"][1:] + data["test"][:1], strict=True)]
+    played[SHUFFLED] = await play(SHUFFLED, player(), swapped)
+    played[EXPERT] = await play(EXPERT, gym.expert(1.0), data["test"])
+    levels = await curve.levels({**gym.baselines(), EXPERT: gym.expert(1.0)})
+    return finish(gym, run, played, curve.draw(levels), time.monotonic() - began, time.process_time() - cpu)
+
+
+def finish(gym: Gym, run: RunFolder, played: dict[str, list[Episode]], plot: Path, wall_s: float, cpu_s: float) -> Result:
+    """The figures, also written to `results.json`."""
+    ids = [e.task.id for e in played[SFT]]
+    shares = {name: [share(e) for e in episodes] for name, episodes in played.items()}
+    summaries = {name: summarize(episodes)[0] for name, episodes in played.items()}
+    best = max(gym.baselines(), key=lambda name: summaries[name].share.mean)
+    result = Result(
+        summaries,
+        paired_interval(shares[GRPO], shares[SFT], ids),
+        (best, paired_interval(shares[GRPO], shares[best], ids)),
+        [(played[SFT][i], played[GRPO][i]) for i in spread(shares[SFT])],
+        plot,
+        run.path,
+        wall_s,
+        cpu_s,
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    )
+    figures: dict[str, Any] = {name: asdict(s) for name, s in summaries.items()}
+    cost = {"wall_s": round(result.wall_s, 1), "cpu_s": round(result.cpu_s, 1), "peak_mb": round(result.peak_mb)}
+    run.write_json("results.json", {"test": figures, "gain": asdict(result.gain), "lead": [best, asdict(result.lead[1])], "cost": cost})
+    return result
+
+
+def spread(shares: Sequence[float]) -> list[int]:
+    """Three episodes that stand for all: at the lower quartile, the median and the upper quartile."""
+    order = sorted(range(len(shares)), key=lambda i: shares[i])
+    return [order[len(order) * q // 4] for q in (1, 2, 3)]

@@ -1,0 +1,122 @@
+"""The jobs behind `userrl sft train` and `userrl rl train`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from userrl.agents.policy import Policy
+from userrl.agents.tiny import Shape, new_policy
+from userrl.collect.run import load
+from userrl.config import as_dict
+from userrl.errors import ConfigError, needs
+from userrl.evaluate.metrics import action_mix, share
+from userrl.evaluate.run import chosen_tasks
+from userrl.gyms.base import gym_of
+from userrl.pipeline import seats
+from userrl.store import RunFolder
+from userrl.train import grpo, sft
+
+with needs("local", "Training"):
+    import torch
+
+MODEL = "model"
+"""Folder, in a run's folder, of the finished policy."""
+
+
+@dataclass(frozen=True)
+class SFTJob:
+    """Fine-tune a policy on episodes."""
+
+    data: str = "runs/experts"
+    """Folder of `userrl sft collect`, or a JSONL file of episodes."""
+    model: str | None = None
+    """Folder of the policy to start from; None makes a tiny one, with a tokenizer trained on the episodes."""
+    shape: Shape = field(default_factory=Shape)
+    """Of the tiny policy."""
+    sft: sft.SFTConfig = field(default_factory=sft.SFTConfig)
+    threads: int = 1
+
+
+def fine_tune(job: SFTJob, folder: Path, *, resume: bool = False, on_step: Callable[[int, float], None] | None = None) -> Path:
+    """Returns the folder of the finished policy. Checkpoints and `train.jsonl` are in the run folder."""
+    torch.set_num_threads(job.threads)
+    run = RunFolder(folder, {"kind": "sft", **as_dict(job)}, resume=resume)
+    episodes = load(Path(job.data))
+    if not episodes:
+        raise ConfigError(f"{job.data} holds no episodes; collect some with `userrl sft collect`.")
+    policy = Policy.load(Path(job.model)) if job.model else new_policy(episodes, job.shape, job.sft.seed)
+    data = [policy.tokens(e, gym_of(e)) for e in episodes]
+    with run.store("train.jsonl") as log:
+
+        def note(step: int, loss: float) -> None:
+            log.write({"step": step, "loss": loss})
+            if on_step is not None:
+                on_step(step, loss)
+
+        sft.train(policy, data, job.sft, folder=folder / "checkpoints", on_step=note)
+    policy.save(folder / MODEL)
+    return folder / MODEL
+
+
+@dataclass(frozen=True)
+class RLJob:
+    """Train a policy by GRPO."""
+
+    model: str
+    """Folder of the policy to start from."""
+    gyms: tuple[str, ...] = ("intention",)
+    split: str = "train"
+    user: str = "scripted"
+    judge: str = "scripted"
+    grpo: grpo.GRPOConfig = field(default_factory=grpo.GRPOConfig)
+    threads: int = 1
+
+
+async def reinforce(
+    job: RLJob, folder: Path, *, resume: bool = False, on_step: Callable[[grpo.Step, dict[str, Any]], None] | None = None
+) -> Path:
+    """Returns the folder of the finished policy.
+
+    The run folder holds checkpoints, `train.jsonl` (a line of figures a step) and `episodes.jsonl` (all of them).
+    """
+    torch.set_num_threads(job.threads)
+    run = RunFolder(folder, {"kind": "rl", **as_dict(job)}, resume=resume)
+    policy = Policy.load(Path(job.model))
+    tasks = chosen_tasks(job.gyms, job.split, None)
+    random.Random(f"rl|{job.grpo.seed}").shuffle(tasks)
+    async with AsyncExitStack() as stack:
+        cast = await seats.cast(job.user, job.judge, stack)
+        log = stack.enter_context(run.store("train.jsonl"))
+        record = stack.enter_context(run.store("episodes.jsonl", tokens=False))
+
+        async def note(step: grpo.Step) -> None:
+            line = figures(step)
+            for episode in step.episodes:
+                record.append(episode)
+            log.write(line)
+            if on_step is not None:
+                on_step(step, line)
+
+        hook: Callable[[grpo.Step], Awaitable[None]] = note
+        await grpo.train(policy, tasks, cast, job.grpo, folder=folder / "checkpoints", on_step=hook)
+    policy.save(folder / MODEL)
+    return folder / MODEL
+
+
+def figures(step: grpo.Step) -> dict[str, Any]:
+    """What a step's log line holds. Failed episodes are counted, and have no part in the other figures."""
+    good = [e for e in step.episodes if e.stop != "error"]
+    return {
+        "step": step.number,
+        "reward": sum(sum(e.rewards) for e in good) / len(good),
+        "share": sum(map(share, good)) / len(good),
+        "mix": action_mix(good),
+        "errors": len(step.episodes) - len(good),
+        "skipped_groups": step.skipped,
+        **{name: getattr(step, name) for name in ("loss", "entropy", "clipped", "grad_norm")},
+    }

@@ -1,0 +1,213 @@
+"""Multi-turn GRPO: play groups of episodes, compare within each group, push up what did better.
+
+One step: `groups` tasks x `group_size` episodes are played by the policy itself; their turn rewards become token
+advantages (`rewards.advantages`); the batch is cut into `updates` parts, each one clipped policy-gradient update.
+Source: UserRL, arXiv 2509.19736, section 3.3, and GRPO, arXiv 2402.03300. Differs from the original: sampled token
+ids are trained on as they are (no re-tokenizing), failed episodes are left out instead of trained on as reward 0,
+and groups without variance are skipped and counted.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from userrl.agents.policy import Policy, PolicyAgent
+from userrl.core import Cast, Episode, Task
+from userrl.errors import ConfigError, RunStopped, needs
+from userrl.rewards.advantage import advantages
+from userrl.rollout import play_many, starts
+from userrl.train import checkpoint
+from userrl.train.batch import Batch, batch, logprobs
+
+with needs("local", "Training"):
+    import torch
+
+
+@dataclass(frozen=True)
+class GRPOConfig:
+    """Settings of a GRPO run."""
+
+    steps: int = 60
+    groups: int = 16
+    """Tasks a step."""
+    group_size: int = 8
+    """Episodes of each task."""
+    updates: int = 4
+    """Parts of a batch, one update each."""
+    lr: float = 4e-4
+    warmup: int = 10
+    clip_low: float = 0.2
+    clip_high: float = 0.28
+    """The ratio new / old probability is kept within [1 - clip_low, 1 + clip_high]."""
+    clip_norm: float = 1.0
+    entropy: float = 0.0
+    """Weight of an entropy bonus."""
+    credit: Literal["naive", "equalized", "r2g", "em"] = "equalized"
+    score: Literal["sum", "mean", "r2g"] = "r2g"
+    gamma: float = 0.8
+    scale: bool = True
+    """Divide a group's advantages by its standard deviation."""
+    temperature: float = 1.0
+    max_new: int = 32
+    max_turns: int = 16
+    rules: Mapping[str, Any] = field(default_factory=dict)
+    max_errors: int | None = None
+    """Failed episodes in one step that stop the run; a quarter of them by default."""
+    seed: int = 0
+    save_every: int = 10
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happened in one step."""
+
+    number: int
+    """Steps done."""
+    episodes: Sequence[Episode]
+    skipped: int
+    """Groups without variance, or with fewer than two episodes that did not fail."""
+    loss: float
+    entropy: float
+    """Mean over the policy's tokens, in nats."""
+    clipped: float
+    """Share of tokens whose ratio was clipped."""
+    grad_norm: float
+
+
+async def train(
+    policy: Policy,
+    tasks: Sequence[Task],
+    cast: Cast | Callable[[str], Cast],
+    config: GRPOConfig,
+    *,
+    folder: Path | None = None,
+    on_step: Callable[[Step], Awaitable[None]] | None = None,
+) -> None:
+    """Train in place.
+
+    Args:
+        tasks: drawn from without replacement until used up, in an order fixed by the seed.
+        folder: where checkpoints go; a newer one found there is gone on from.
+        on_step: awaited after each step, before its checkpoint is written.
+
+    Raises:
+        RunStopped: too many episodes of a step failed.
+    """
+    if not tasks:
+        raise ConfigError("There are no tasks to train on.")
+    if config.group_size < 2:
+        raise ConfigError(f"group_size is {config.group_size}; a group needs at least 2 episodes to compare.")
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=config.lr, weight_decay=0.0, betas=(0.9, 0.95))
+    start = 0
+    if folder is not None and (found := checkpoint.latest(folder)):
+        start, _ = checkpoint.restore(found, policy, optimizer)
+    for number in range(start, config.steps):
+        episodes = await rollout(policy, draw(tasks, number, config), cast, config, number)
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * min(1.0, (number + 1) / max(1, config.warmup))
+        step = update(policy, optimizer, episodes, config, number)
+        if on_step is not None:
+            await on_step(step)
+        if folder is not None and ((number + 1) % config.save_every == 0 or number + 1 == config.steps):
+            checkpoint.save(folder, number + 1, policy, optimizer, {})
+    policy.model.eval()
+
+
+def draw(tasks: Sequence[Task], number: int, config: GRPOConfig) -> list[Task]:
+    """The tasks of a step: the seed's endless sequence of shuffled passes over all tasks, cut into steps."""
+    picked: list[Task] = []
+    for at in range(number * config.groups, (number + 1) * config.groups):
+        turn, place = divmod(at, len(tasks))
+        picked.append(tasks[_order(len(tasks), config.seed, turn)[place]])
+    return picked
+
+
+def _order(count: int, seed: int, turn: int) -> list[int]:
+    return random.Random(f"grpo-order|{seed}|{turn}").sample(range(count), count)
+
+
+async def rollout(
+    policy: Policy, tasks: Sequence[Task], cast: Cast | Callable[[str], Cast], config: GRPOConfig, number: int
+) -> list[Episode]:
+    """Play a step's episodes with the current weights."""
+    policy.model.eval()
+    seed = random.Random(f"grpo|{config.seed}|{number}").getrandbits(31)
+    agent = PolicyAgent(policy, temperature=config.temperature, max_new=config.max_new, seed=seed)
+    total = len(tasks) * config.group_size
+    return await play_many(
+        starts(tasks, attempts=config.group_size, seed=seed, max_turns=config.max_turns, rules=config.rules),
+        agent,
+        cast,
+        at_once=total,
+        max_errors=total // 4 if config.max_errors is None else config.max_errors,
+    )
+
+
+def update(policy: Policy, optimizer: torch.optim.Optimizer, episodes: Sequence[Episode], config: GRPOConfig, number: int) -> Step:
+    """The updates of one step."""
+    good = [e for e in episodes if e.stop != "error"]
+    if not good:
+        raise RunStopped(f"All {len(episodes)} episodes of step {number + 1} failed. The last one: {episodes[-1].error}")
+    tokens = [[turn.action.tokens for turn in e.turns if turn.action.tokens] for e in good]
+    worth = advantages(
+        [e.rewards for e in good],
+        [e.task.id for e in good],
+        [[len(t.ids) for t in turns] for turns in tokens],
+        credit=config.credit,
+        score=config.score,
+        gamma=config.gamma,
+        scale=config.scale,
+    )
+    used = [i for i in range(len(good)) if any(abs(a) > 1e-9 for a in worth[i])]
+    tasks_used = {good[i].task.id for i in used}
+    skipped = len({e.task.id for e in episodes} - tasks_used)
+    random.Random(f"grpo-shuffle|{config.seed}|{number}").shuffle(used)
+    policy.model.train()
+    losses: list[float] = []
+    entropies: list[float] = []
+    clips: list[float] = []
+    norms: list[float] = []
+    for part in _parts(used, config.updates):
+        b = batch([tokens[i] for i in part], policy.eos, policy.model.device)
+        a = _spread(b, [worth[i] for i in part])
+        new, entropy = logprobs(policy, b, config.temperature)
+        loss, clipped = clipped_loss(new, b.old[b.mask], a, config.clip_low, config.clip_high)
+        (loss - config.entropy * entropy.mean()).backward()
+        norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+        entropies.append(entropy.mean().item())
+        clips.append(clipped)
+        norms.append(float(norm))
+    mean = lambda xs: sum(xs) / len(xs) if xs else 0.0  # noqa: E731
+    return Step(number + 1, episodes, skipped, mean(losses), mean(entropies), mean(clips), mean(norms))
+
+
+def clipped_loss(new: torch.Tensor, old: torch.Tensor, worth: torch.Tensor, low: float, high: float) -> tuple[torch.Tensor, float]:
+    """PPO's clipped objective, averaged over the batch's policy tokens: (loss, share of tokens clipped).
+
+    Args:
+        new, old: (N,) log-probabilities now and at sampling time.
+        worth: (N,) token advantages.
+    """
+    ratio = (new - old).exp()
+    plain, kept = ratio * worth, ratio.clamp(1 - low, 1 + high) * worth
+    return -torch.min(plain, kept).mean(), (kept < plain).float().mean().item()
+
+
+def _spread(b: Batch, worth: Sequence[Sequence[float]]) -> torch.Tensor:
+    """(N,) advantage of each policy token: that of its turn."""
+    table = torch.zeros(len(worth), max(len(w) for w in worth))
+    for i, w in enumerate(worth):
+        table[i, : len(w)] = torch.as_tensor(w, dtype=torch.float32)
+    return table.to(b.turn.device).gather(1, b.turn.clamp(min=0))[b.mask]
+
+
+def _parts(items: Sequence[int], count: int) -> list[Sequence[int]]:
+    size = -(-len(items) // count) if items else 1
+    return [items[i : i + size] for i in range(0, len(items), size)]
