@@ -18,19 +18,18 @@ PACKAGE = ROOT / "src" / "userrl"
 STEPS = (
     {"core", "errors"},
     {"store", "config", "llm", "rewards", "render"},
-    {"data", "users", "agents"},
+    {"data", "users", "scripted"},
     {"gyms"},
+    {"agents"},
     {"rollout"},
-    {"evaluate", "collect"},
+    {"evaluate"},
+    {"collect"},
     {"train"},
     {"integrations"},
     {"pipeline"},
     {"cli", "web"},
 )
 """A room may import the rooms of the steps before its own, and itself."""
-
-LAZY = {("agents", "userrl.gyms.base")}
-"""(room, module) that may be imported against the direction, but only inside a function."""
 
 IMPORT_TORCH = ("userrl.agents.policy", "userrl.agents.tiny", "userrl.train", "userrl.integrations")
 """Modules and rooms that may import torch and transformers."""
@@ -87,8 +86,7 @@ def violations(module: str, source: str) -> list[str]:
         other = name.split(".")[1]
         if other == room or other.startswith("__") or step_of(other) < step_of(room):
             continue
-        if not (inside and any(room == who and name.startswith(what) for who, what in LAZY)):
-            found.append(f"{module}, line {line}: {room!r} imports {name!r}, which does not stand before it")
+        found.append(f"{module}, line {line}: {room!r} imports {name!r}, which does not stand before it")
     return found
 
 
@@ -102,7 +100,7 @@ def test_a_room_imports_only_rooms_that_stand_before_it() -> None:
         ("userrl.core", "from userrl.errors import ReplyError"),
         ("userrl.users.llm", "import userrl.agents.llm"),
         ("userrl.evaluate.run", "from userrl import train"),
-        ("userrl.agents.llm", "from userrl.gyms.base import make"),
+        ("userrl.gyms.function", "from userrl.agents.llm import LLMAgent"),
         ("userrl.agents.llm", "def f():\n    from userrl.rollout import play"),
         ("userrl.gyms.function", "from .rule import parse"),
     ],

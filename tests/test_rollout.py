@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import BaseModel
 
-from userrl.agents.scripted import Acting, Listed
+from userrl.scripted import Acting, Listed
 from userrl.core import INVALID, Action, Agent, Cast, Episode, Query, Task, Turn
 from userrl.errors import (
     EndpointError,
@@ -25,7 +25,7 @@ from userrl.gyms import base
 from userrl.gyms.base import Gym
 from userrl.rollout import advance, play, play_many, play_recorded, run, starts
 from userrl.store import RunFolder
-from userrl.users.scripted import Scripted
+from userrl.scripted import Scripted
 
 
 class Words(BaseModel):

@@ -15,7 +15,7 @@ from userrl.llm.client import ChatClient, Completion, Endpoint
 from userrl.llm.fake import FakeClient, Request, Response, completion, fake_server
 from userrl.render import TOOL_NAME, call_text, text_tool_help, tool
 from userrl.rollout import play
-from userrl.users.scripted import Scripted
+from userrl.scripted import Scripted
 
 TEXT_ONLY = Endpoint("m", "http://fake.invalid/v1", tools=False)
 NOBODY = Cast(Scripted({}), Scripted({}))

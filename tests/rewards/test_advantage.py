@@ -205,6 +205,12 @@ def test_the_front_door_scores_compares_and_spreads() -> None:
 def test_the_front_door_takes_success_for_the_composite_score() -> None:
     got = advantages([[0.0], [0.0]], ["t", "t"], [[1], [1]], score="composite", success=[1.0, 0.0], scale=False)
     assert [row.tolist() for row in got] == [[0.5], [-0.5]]
+    with pytest.raises(DataError, match="2 episodes but 1 entries of `success`"):
+        advantages([[0.0], [0.0]], ["t", "t"], [[1], [1]], score="composite", success=[1.0])
+
+
+def test_an_empty_batch_has_no_advantages() -> None:
+    assert advantages([], [], []) == []
 
 
 def test_a_turn_without_tokens_counts_in_the_score_and_gets_no_advantage() -> None:

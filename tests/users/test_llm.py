@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 import pytest
 from pydantic import BaseModel
 
-from userrl.agents.scripted import Listed
+from userrl.scripted import Listed
 from userrl.core import Action, Cast, Episode, Query, Task, Turn
 from userrl.errors import EndpointError, EndpointRefused, ReplyError
 from userrl.gyms.base import Gym

@@ -24,6 +24,13 @@ with needs("local", "A local policy"):
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.cache_utils import Cache, CacheLayerMixin
 
+
+
+def set_threads(count: int) -> None:
+    """Threads of one operation. One is best where cores are shared; all free ones where they are not."""
+    torch.set_num_threads(count)
+
+
 _REPLY = "\u2063reply\u2063"
 """Stands for the assistant's reply where only the text after it is wanted."""
 

@@ -13,12 +13,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from userrl.agents.policy import Policy, PolicyAgent
+from userrl.agents.policy import Policy, PolicyAgent, set_threads
 from userrl.agents.tiny import Shape, new_policy
 from userrl.collect import select
 from userrl.config import as_dict
 from userrl.core import Agent, Episode, Task
-from userrl.errors import needs
 from userrl.evaluate.metrics import Summary, share, summarize
 from userrl.evaluate.statistics import Interval, paired_interval
 from userrl.gyms.base import Gym, make
@@ -26,9 +25,6 @@ from userrl.pipeline.curve import Curve
 from userrl.rollout import play_recorded, starts
 from userrl.store import RunFolder
 from userrl.train import checkpoint, grpo, sft
-
-with needs("local", "The demo"):
-    import torch
 
 RANDOM, SFT, GRPO, SHUFFLED, EXPERT = "random weights", "after SFT", "after GRPO", "after GRPO, wrong opening", "expert"
 
@@ -80,7 +76,7 @@ Watch = Callable[[str, int, int, str], None]
 async def demo(job: DemoJob, folder: Path, watch: Watch, *, resume: bool = False) -> Result:
     """Run the demo, or go on with it."""
     began, cpu = time.monotonic(), time.process_time()
-    torch.set_num_threads(job.threads)
+    set_threads(job.threads)
     run = RunFolder(folder, {"kind": "demo", **as_dict(job)}, resume=resume)
     gym = make(job.gym)
     data = {split: list(gym.tasks(f"demo-{split}")) for split in ("train", "validation", "test")}

@@ -9,20 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from userrl.agents.policy import Policy
+from userrl.agents.policy import Policy, set_threads
 from userrl.agents.tiny import Shape, new_policy
 from userrl.collect.run import load
 from userrl.config import as_dict
-from userrl.errors import ConfigError, needs
+from userrl.errors import ConfigError
 from userrl.evaluate.metrics import action_mix, share
 from userrl.evaluate.run import chosen_tasks
 from userrl.gyms.base import gym_of
 from userrl.pipeline import seats
 from userrl.store import RunFolder
 from userrl.train import grpo, sft
-
-with needs("local", "Training"):
-    import torch
 
 MODEL = "model"
 """Folder, in a run's folder, of the finished policy."""
@@ -44,7 +41,7 @@ class SFTJob:
 
 def fine_tune(job: SFTJob, folder: Path, *, resume: bool = False, on_step: Callable[[int, float], None] | None = None) -> Path:
     """Returns the folder of the finished policy. Checkpoints and `train.jsonl` are in the run folder."""
-    torch.set_num_threads(job.threads)
+    set_threads(job.threads)
     run = RunFolder(folder, {"kind": "sft", **as_dict(job)}, resume=resume)
     episodes = load(Path(job.data))
     if not episodes:
@@ -84,7 +81,7 @@ async def reinforce(
 
     The run folder holds checkpoints, `train.jsonl` (a line of figures a step) and `episodes.jsonl` (all of them).
     """
-    torch.set_num_threads(job.threads)
+    set_threads(job.threads)
     run = RunFolder(folder, {"kind": "rl", **as_dict(job)}, resume=resume)
     policy = Policy.load(Path(job.model))
     tasks = chosen_tasks(job.gyms, job.split, None)

@@ -75,6 +75,8 @@ def advantages(
     if score not in SCORES:
         raise UnknownName("trajectory score", score, SCORES)
     _check(rewards, groups, tokens_per_turn, exact=compat is None)
+    if success is not None and len(success) != len(rewards):
+        raise DataError(f"There are {len(rewards)} episodes but {len(success)} entries of `success`; expected as many.")
 
     def score_of(i: int) -> float:
         done = None if success is None else success[i]

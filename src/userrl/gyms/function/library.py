@@ -139,7 +139,7 @@ def _pairs(leaves: int, known: Rows, span: dict[int, tuple[int, int]]) -> Iterat
         left, right, squares = left[fits], right[fits], squares[fits]
         size = known.size[left] + known.size[right] + 1
         for symbol, name in enumerate(SYMBOLS):
-            if name in "+*" and part > leaves ^ part:
+            if name in ("+", "*") and part > leaves ^ part:
                 continue
             row = Rows(np.full(len(left), symbol), left, right, size, squares)
             if symbol == _POWER:

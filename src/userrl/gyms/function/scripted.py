@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import takewhile
 
-from userrl.agents.scripted import Acting
+from userrl.scripted import Acting
 from userrl.core import Action, Agent, Cast, Episode
 from userrl.gyms.function import number_text
 from userrl.gyms.function.generate import LARGEST_VALUE
 from userrl.gyms.function.infer import PROBES, Seen, explain
 from userrl.gyms.function.library import LETTERS_ONLY, library
 from userrl.gyms.function.rule import Inputs, Rule
-from userrl.users.scripted import Scripted
+from userrl.scripted import Scripted
 
 ASK_FOR_TEST = Action("search", "test")
 VOCABULARY = ("test", "1 2 3 4", "0 0 0 0", "2 3 5 7", "10 1 1 10", "0", "1", "10", "24", "100", "a + b + c + d", "help")

@@ -87,7 +87,7 @@ class Intention(Gym):
             reward=reward,
             done=len(now) == len(details),
             label=label(episode, action, new, verdict.addressed),
-            reveals=tuple(details[i]["preference"] for i in sorted(set(verdict.addressed)) if i < len(details)),
+            reveals=revealed(episode.task, verdict.addressed),
             facts={"new": new, "covered": sorted(now)},
         )
 
@@ -121,6 +121,13 @@ class Intention(Gym):
 def already_covered(episode: Episode) -> set[int]:
     """Indices of the details that the questions so far have covered."""
     return {i for turn in episode.turns for i in turn.facts.get("new", ())}
+
+
+def revealed(task: Task, addressed: Sequence[int]) -> tuple[str, ...]:
+    """What an answer may tell: the wishes about the details asked for, and those that the opening stated."""
+    details = task.hidden["details"]
+    told = [details[i] for i in sorted(set(addressed)) if i < len(details)] + list(task.hidden.get("stated", ()))
+    return tuple(text for d in told for text in (d["preference"], d.get("answer", "")) if text)
 
 
 def wishes(task: Task) -> list[dict[str, str]]:

@@ -65,7 +65,7 @@ def _content(name: str) -> str:
 
 
 def tasks(
-    count: int, seed: int, split: Split | None = None, domains: Sequence[str] | None = None, prefix: str = "intention"
+    count: int, seed: int, split: Split | None = None, only: Sequence[str] | None = None, prefix: str = "intention"
 ) -> list[Task]:
     """The first `count` distinct tasks of a seed.
 
@@ -74,12 +74,12 @@ def tasks(
 
     Args:
         split: keep only tasks of this split.
-        domains: keys of the domains to draw from, evenly; all by default.
+        only: keys of the domains to draw from, evenly; all by default.
     """
-    names = list(_domains()) if domains is None else list(domains)
+    names = list(only or domains())
     for name in names:
-        if name not in _domains():
-            raise UnknownName("intention domain", name, _domains())
+        if name not in domains():
+            raise UnknownName("intention domain", name, domains())
     if count < 1:
         raise ConfigError(f"count is {count}; expected at least 1 task.")
     made: dict[str, Task] = {}
@@ -89,9 +89,6 @@ def tasks(
         if len(made) == count:
             return list(made.values())
     raise ConfigError(f"Domains {', '.join(names)} give only {len(made)} distinct tasks of split {split}; {count} were asked for.")
-
-
-_domains = domains
 
 
 def _stream(seed: int, names: Sequence[str], prefix: str) -> Iterator[Task]:

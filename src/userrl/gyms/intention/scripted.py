@@ -11,11 +11,11 @@ from functools import cache
 from typing import Any
 
 from userrl.core import Action, Agent, Cast, Episode, Query
-from userrl.agents.scripted import Acting
+from userrl.scripted import Acting
 from userrl.gyms.intention import WORTH, Addressed, Answer
 from userrl.gyms.intention.generate import details, domains, lexicons
 from userrl.gyms.intention.lexicon import mentioned, mentions
-from userrl.users.scripted import Scripted
+from userrl.scripted import Scripted
 
 NOT_UNDERSTOOD = "I do not understand."
 NO_PREFERENCE = "I have no preference."
