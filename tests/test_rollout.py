@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import BaseModel
 
-from userrl.scripted import Acting, Listed
 from userrl.core import INVALID, Action, Agent, Cast, Episode, Query, Task, Turn
 from userrl.errors import (
     EndpointError,
@@ -24,8 +23,8 @@ from userrl.errors import (
 from userrl.gyms import base
 from userrl.gyms.base import Gym
 from userrl.rollout import advance, play, play_many, play_recorded, run, starts
+from userrl.scripted import Acting, Listed, Scripted
 from userrl.store import RunFolder
-from userrl.scripted import Scripted
 
 
 class Words(BaseModel):

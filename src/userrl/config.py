@@ -30,21 +30,25 @@ def resolve(job: type[T], file: Path | None = None, flags: Mapping[str, Any] | N
         UnknownName: for a setting that the job does not have, with near misses.
         ConfigError: for a value that does not fit, or a file that cannot be read.
     """
-    values = _read(file) if file else {}
-    for name, value in (flags or {}).items():
-        if value is not None:
-            *tables, last = name.split(".")
-            table = values
-            for part in tables:
-                table = table.setdefault(part, {})
-            table[last] = value
-    where = str(file) if file else "the flags"
-    _check_names(job, values, where)
+    from_file = _read(file) if file else {}
+    _check_names(job, from_file, str(file))
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    from_flags: dict[str, Any] = {}
+    for name, value in given.items():
+        *tables, last = name.split(".")
+        table = from_flags
+        for part in tables:
+            table = table.setdefault(part, {})
+        table[last] = value
+    _check_names(job, from_flags, "the flags")
     try:
-        return TypeAdapter(job).validate_python(values)
+        return TypeAdapter(job).validate_python(_merge(from_file, from_flags))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"]))
+        if first["type"] == "missing":
+            raise ConfigError(f"The setting {name!r} is missing; give it as a flag, or in a file with --config.") from None
+        where = "the flags" if file is None or name in given else file
         raise ConfigError(f"{where}: {name} is {first['input']!r:.60}: {first['msg']}.") from None
 
 
@@ -52,6 +56,15 @@ def as_dict(job: Any) -> dict[str, Any]:
     """A job as JSON values."""
     value: dict[str, Any] = TypeAdapter(type(job)).dump_python(job, mode="json")
     return value
+
+
+def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` wins; tables that both have are merged."""
+    out = dict(below)
+    for name, value in above.items():
+        both = isinstance(value, dict) and isinstance(out.get(name), dict)
+        out[name] = _merge(out[name], value) if both else value
+    return out
 
 
 def _read(file: Path) -> dict[str, Any]:

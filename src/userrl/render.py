@@ -114,11 +114,15 @@ def read_call(name: Any, arguments: Any, *, raw: str = "", several: bool = False
     """Check one call's name and arguments (an object or its JSON text)."""
 
     def invalid(problem: str) -> Action:
-        shown = raw or json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False, default=str)
+        try:
+            shown = raw or json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False, default=str)
+        except RecursionError:  # arguments nested too deep to be written, though they could be read
+            shown = "(a call that is nested too deep)"
         return Action(INVALID, raw=shown, problem=problem)
 
     if name != TOOL_NAME:
-        return invalid(f"There is no tool {str(name)[:40]!r}; the only one is {TOOL_NAME}.")
+        called = "(not a text)" if isinstance(name, list | dict) else str(name)[:40]
+        return invalid(f"There is no tool {called!r}; the only one is {TOOL_NAME}.")
     if isinstance(arguments, str):
         try:
             arguments = json.loads(arguments, strict=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from userrl.core import DEFAULT_MAX_TURNS, Action, Agent, Cast, Episode, Judge, Query, Task, User
-from userrl.errors import EndpointRefused, EpisodeOver, RunStopped, SeatError, UserRLError, boundary
+from userrl.errors import ConfigError, EndpointRefused, EpisodeOver, RunStopped, SeatError, UserRLError, boundary
 from userrl.gyms.base import Gym, gym_of
 from userrl.store import RunFolder
 
@@ -101,7 +101,14 @@ async def play_many(
 
     Returns:
         The ended episodes in the order of `episodes`.
+
+    Raises:
+        ConfigError: `at_once` is below 1.
+        RunStopped: see `max_errors`.
+        EndpointRefused: an endpoint gave an answer that no retry will change.
     """
+    if at_once < 1:
+        raise ConfigError(f"at_once is {at_once}; expected at least 1 episode in flight.")
     pending = iter(enumerate(episodes))
     ended: dict[int, Episode] = {}
     errors = 0

@@ -6,7 +6,7 @@ Deterministic and offline. The gyms' scripted users, judges, experts and baselin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 from userrl.core import Action, Episode, Query
 from userrl.errors import ReplyError, SeatError
@@ -26,7 +26,7 @@ class Scripted:
         reply = self.answers[query.name](query)
         if not isinstance(reply, query.reply):
             raise ReplyError(f"The script answered {query.name!r} with {reply!r}; expected a {query.reply.__name__}.")
-        return cast(R, reply)
+        return reply
 
 
 class Acting:

@@ -7,12 +7,11 @@ from typing import Any, ClassVar
 import pytest
 from pydantic import BaseModel
 
-from userrl.scripted import Acting
 from userrl.core import Action, Agent, Cast, Episode, Query, Task, Turn
 from userrl.errors import ReplyError, SeatError
 from userrl.evaluate.conformance import Report, assert_conforms, check_gym
 from userrl.gyms.base import Gym
-from userrl.scripted import Scripted
+from userrl.scripted import Acting, Scripted
 
 
 class Words(BaseModel):

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Literal
 import pytest
 from pydantic import BaseModel
 
-from userrl.scripted import Listed
 from userrl.core import Action, Cast, Episode, Query, Task, Turn
 from userrl.errors import EndpointError, EndpointRefused, ReplyError
 from userrl.gyms.base import Gym
@@ -16,6 +15,7 @@ from userrl.llm.client import ChatClient, Endpoint
 from userrl.llm.fake import FakeClient, Request, Response, fake_server
 from userrl.llm.replies import schema_of
 from userrl.rollout import play
+from userrl.scripted import Listed
 from userrl.users.llm import LLMSeat, llm_cast
 
 GOOD, BAD = '{"word": "Yes"}', '{"word": "Perhaps"}'

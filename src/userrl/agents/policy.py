@@ -15,15 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from userrl.core import Action, Episode, Tokens
-from userrl.errors import ConfigError, SeatError, needs
+from userrl.errors import ConfigError, SeatError, StoreError, needs
 from userrl.gyms.base import Gym, gym_of
 from userrl.render import opening, read_text, tool, written
 
 with needs("local", "A local policy"):
     import torch
+    from huggingface_hub.errors import StrictDataclassError
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.cache_utils import Cache, CacheLayerMixin
+    from transformers.utils.logging import disable_progress_bar
 
+disable_progress_bar()  # a bar for every checkpoint would tear ours apart
 
 
 def set_threads(count: int) -> None:
@@ -57,15 +61,28 @@ class Policy:
         """
         if not (folder / "config.json").is_file():
             raise ConfigError(f"{folder} holds no config.json; expected the folder of a Hugging Face causal LM.")
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), local_files_only=True)
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        try:
+            model, found = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=getattr(torch, dtype), local_files_only=True, output_loading_info=True
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+            raise ConfigError(f"{folder} holds no causal LM that can be loaded: {error}") from error
+        if missing := sorted(found["missing_keys"]):  # transformers would fill them with random numbers
+            raise ConfigError(f"The weights in {folder} lack {len(missing)} tensors, e.g. {missing[0]}; expected a whole model.")
         if not tokenizer.chat_template or tokenizer.eos_token is None:
             raise ConfigError(f"The tokenizer in {folder} lacks a chat template or an eos token; add both to its files.")
-        return Policy(model.to(device), tokenizer)
+        return Policy(torch.nn.Module.to(model, torch.device(device)), tokenizer)
 
     def save(self, folder: Path) -> None:
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        """Write weights, config and tokenizer, as `load` reads them. Raises StoreError."""
+        try:
+            self.model.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+        except (OSError, SafetensorError) as error:
+            raise StoreError(
+                f"Cannot write the policy to {folder}: {error}. Free some space or choose a writable folder with --out."
+            ) from error
 
     def _encode(self, text: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
@@ -80,7 +97,7 @@ class Policy:
     def _after_reply(self, feedback: str) -> tuple[int, ...]:
         """Ids between the end of a reply (its eos token excluded) and the start of the next."""
         talk = [*opening("s", "u"), {"role": "assistant", "content": _REPLY}, {"role": "tool", "content": feedback}]
-        text = self._template(talk, None).rsplit(_REPLY, 1)[1]
+        text = self._template(talk, None).split(_REPLY, 1)[1]
         return self._encode(text.removeprefix(self.tokenizer.eos_token))
 
     def first_context(self, episode: Episode, gym: Gym) -> tuple[int, ...]:
@@ -121,7 +138,7 @@ class _Slab(CacheLayerMixin):
     is_sliding = False
 
     def __init__(self, keys: torch.Tensor, values: torch.Tensor, length: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.slabs, self.length, self.is_initialized = (keys, values), length, True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
@@ -156,7 +173,8 @@ class _Session:
     """(2 x layers, kv heads, length, head dim), without padding."""
     pending: list[int] = field(default_factory=list)
     """Ids that the model has not read yet."""
-    turns: int = 0
+    last: Tokens | None = None
+    """Of the newest action: the very object, so that it names the one history that was read."""
 
 
 class PolicyAgent:
@@ -169,7 +187,9 @@ class PolicyAgent:
         at_most: moves in one batch, and episodes whose keys and values are kept (beyond that they are rebuilt).
     """
 
-    def __init__(self, policy: Policy, *, temperature: float = 1.0, max_new: int = 128, seed: int = 0, at_most: int = 256) -> None:
+    def __init__(
+        self, policy: Policy, *, temperature: float = 1.0, max_new: int = 128, seed: int = 0, at_most: int = 256
+    ) -> None:
         self.policy, self.temperature, self.max_new, self.at_most = policy, temperature, max_new, at_most
         self.device = policy.model.device
         self.generator = torch.Generator(self.device).manual_seed(seed)
@@ -178,7 +198,8 @@ class PolicyAgent:
         self._working: asyncio.Task[None] | None = None
 
     async def act(self, episode: Episode) -> Action:
-        session, context = self._session(episode)
+        key = (*episode.key, episode.seed)
+        session, context = self._session(episode, self._sessions.pop(key, None))
         if session.length + len(session.pending) + self.max_new > self.policy.window:
             raise SeatError(
                 f"The episode needs more than the model's window of {self.policy.window} tokens at turn "
@@ -189,28 +210,25 @@ class PolicyAgent:
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._work())
         ids, logprobs = await reply
-        session.turns += 1
-        body = ids[:-1] if ids[-1] == self.policy.eos else ids
-        action = read_text(self.policy.tokenizer.decode(body))
-        return replace(action, tokens=Tokens(context, tuple(ids), tuple(logprobs)))
-
-    def _session(self, episode: Episode) -> tuple[_Session, tuple[int, ...]]:
-        """The episode's session, with the new context pending; rebuilt from its tokens when it was dropped."""
-        gym, key = gym_of(episode), (*episode.key, episode.seed)
-        session = self._sessions.pop(key, None)
-        if session is None or session.turns != len(episode.turns):
-            session = _Session(turns=len(episode.turns))
-            for t in self.policy.tokens(episode, gym):
-                session.pending += [*t.context, *t.ids]
-        if episode.turns:
-            last = episode.turns[-1].action.tokens or self.policy.tokens(episode, gym)[-1]
-            context = self.policy._next(last, _shown(episode, -1, gym))
-        else:
-            context = self.policy.first_context(episode, gym)
-        session.pending += context
+        session.last = Tokens(context, tuple(ids), tuple(logprobs))
         self._sessions[key] = session
         while len(self._sessions) > self.at_most:
             self._sessions.popitem(last=False)
+        body = ids[:-1] if ids[-1] == self.policy.eos else ids
+        return replace(read_text(self.policy.tokenizer.decode(body)), tokens=session.last)
+
+    def _session(self, episode: Episode, kept: _Session | None) -> tuple[_Session, tuple[int, ...]]:
+        """The episode's session, with the new context pending; rebuilt when the one kept has read another history."""
+        gym = gym_of(episode)
+        last = episode.turns[-1].action.tokens if episode.turns else None
+        if kept is not None and last is not None and kept.last is last:
+            session = kept
+        else:
+            turns = self.policy.tokens(episode, gym)
+            session = _Session(pending=[i for t in turns for i in (*t.context, *t.ids)])
+            last = turns[-1] if turns else None
+        context = self.policy._next(last, _shown(episode, -1, gym)) if last else self.policy.first_context(episode, gym)
+        session.pending += context
         return session, context
 
     async def _work(self) -> None:
@@ -274,16 +292,23 @@ class PolicyAgent:
         mask[..., start:] |= torch.eye(width, dtype=torch.bool, device=self.device)  # padding must see something
         cache = Cache(layers=[_Slab(slab[2 * i], slab[2 * i + 1], start) for i in range(len(slab) // 2)])
         out = self.policy.model(
-            input_ids=ids, attention_mask=mask[:, None], position_ids=places, past_key_values=cache, use_cache=True, logits_to_keep=1
+            input_ids=ids,
+            attention_mask=mask[:, None],
+            position_ids=places,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
         )
         logits: torch.Tensor = out.logits[:, -1].float()
         return logits
 
     def _slab(self, sessions: Sequence[_Session], past: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
         config, model = self.policy.model.config, self.policy.model
-        heads = config.num_key_value_heads
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        slab = torch.zeros(2 * config.num_hidden_layers, len(sessions), heads, columns, dim, dtype=model.dtype, device=self.device)
+        slab = torch.zeros(
+            2 * config.num_hidden_layers, len(sessions), heads, columns, dim, dtype=model.dtype, device=self.device
+        )
         real = torch.zeros(len(sessions), columns, dtype=torch.bool, device=self.device)
         for i, s in enumerate(sessions):
             if s.kv is not None:

@@ -81,10 +81,8 @@ def _scaffold(tokenizer: PreTrainedTokenizerFast, episodes: Sequence[Episode]) -
     pieces += ["\n<|im_start|>user\n<tool_response>\n", "\n</tool_response>"]
     for episode in {e.task.gym: e for e in episodes}.values():
         gym = gym_of(episode)
-        text: str = tokenizer.apply_chat_template(
-            opening(gym.system(episode.task), ""), tools=[tool(gym.actions)], tokenize=False
-        )
-        pieces.append(text.split(EOS)[0])
+        text = tokenizer.apply_chat_template(opening(gym.system(episode.task), ""), tools=[tool(gym.actions)], tokenize=False)
+        pieces.append(str(text).split(EOS)[0])
         pieces += list(gym.actions)
     return pieces
 

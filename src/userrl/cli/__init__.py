@@ -254,5 +254,5 @@ def main() -> None:
         typer.echo("\nInterrupted. What was written is kept; go on with the same command and --resume.", err=True)
         sys.exit(130)
     except typer.TyperException as error:
-        error.show()
+        typer.echo(f"Error: {error.format_message()}", err=True)
         sys.exit(error.exit_code)

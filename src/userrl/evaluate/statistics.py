@@ -48,9 +48,7 @@ def mean_interval(values: Sequence[float], tasks: Sequence[Hashable], seed: int 
     return Interval(float(np.mean(values)), float(low), float(high), len(values))
 
 
-def paired_interval(
-    after: Sequence[float], before: Sequence[float], tasks: Sequence[Hashable], seed: int = 0
-) -> Interval:
+def paired_interval(after: Sequence[float], before: Sequence[float], tasks: Sequence[Hashable], seed: int = 0) -> Interval:
     """Mean of after - before over the same episodes, with an interval clustered by task."""
     if len(after) != len(before):
         raise ValueError(f"{len(after)} values after, {len(before)} before; a paired difference needs the same episodes.")

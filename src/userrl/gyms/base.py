@@ -159,9 +159,14 @@ class Gym(ABC):
         return agent
 
     @classmethod
-    def baselines(cls) -> Mapping[str, Agent]:
-        """Name -> agent without skill. Every learning claim is drawn beside these. "random" is always there."""
-        baselines: Mapping[str, Agent] = cls._scripted().baselines()
+    def baselines(cls, tasks: Sequence[Task] = ()) -> Mapping[str, Agent]:
+        """Name -> agent without skill. Every learning claim is drawn beside these. "random" is always there.
+
+        Args:
+            tasks: training tasks that a baseline may fit itself to (the best fixed list), so that it is as strong
+                as it can be without reading the task at hand.
+        """
+        baselines: Mapping[str, Agent] = cls._scripted().baselines(tasks)
         return baselines
 
     @classmethod

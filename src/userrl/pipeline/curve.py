@@ -78,16 +78,33 @@ class Curve:
         axes.fill_between(steps, [x["low"] for x in v], [x["high"] for x in v], color=COLORS[0], alpha=0.2, lw=0)
         axes.plot(steps, [x["mean"] for x in v], color=COLORS[0], marker="o", ms=4, label="validation tasks, 95% interval")
         end = max([1, *steps])
-        for name, level in levels.items():
-            axes.axhline(level, color="black", lw=0.8, ls=":" if name != "expert" else "--")
-            axes.text(end, level, f" {name.replace('_', ' ')}", va="bottom", ha="right", fontsize=8)
+        for names, level in merged(levels):
+            axes.axhline(level, color="black", lw=0.8, ls="--" if "expert" in names else ":")
+            axes.annotate(", ".join(names), (1, level), xycoords=("axes fraction", "data"), xytext=(4, 0),
+                          textcoords="offset points", va="center", fontsize=8)  # fmt: skip
         axes.set(xlabel="GRPO step (0 = after SFT)", ylabel="share of the reachable reward", ylim=(0, 1), xlim=(0, end))
         axes.set_title(f"{self.gym.name}: held-out tasks while training", fontsize=10)
-        axes.legend(loc="lower right", fontsize=8, frameon=False)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=8, frameon=False)
 
     def _mix(self, axes: Axes, points: Sequence[Mapping[str, Any]]) -> None:
         for color, label in zip(COLORS, self.gym.labels, strict=False):
-            axes.plot([p["step"] for p in points], [p["mix"].get(label, 0.0) for p in points], color=color, label=label.replace("_", "-"))
+            axes.plot(
+                [p["step"] for p in points],
+                [p["mix"].get(label, 0.0) for p in points],
+                color=color,
+                label=label.replace("_", "-"),
+            )
         axes.set(xlabel="GRPO step", ylabel="share of all actions", ylim=(0, 1))
         axes.set_title("what the policy does (training episodes)", fontsize=10)
-        axes.legend(fontsize=8, frameon=False)
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=5, fontsize=8, frameon=False)
+
+
+def merged(levels: Mapping[str, float], apart: float = 0.045) -> list[tuple[list[str], float]]:
+    """Names that share a line because their levels are too close for two labels, and the mean level."""
+    groups: list[list[str]] = []
+    for name in sorted(levels, key=lambda n: levels[n]):
+        if groups and levels[name] - levels[groups[-1][0]] < apart:
+            groups[-1].append(name)
+        else:
+            groups.append([name])
+    return [([n.replace("_", " ") for n in group], sum(levels[n] for n in group) / len(group)) for group in groups]

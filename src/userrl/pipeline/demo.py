@@ -13,14 +13,14 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from userrl.agents.policy import Policy, PolicyAgent, set_threads
+from userrl.agents.policy import PolicyAgent, set_threads
 from userrl.agents.tiny import Shape, new_policy
 from userrl.collect import select
 from userrl.config import as_dict
 from userrl.core import Agent, Episode, Task
 from userrl.evaluate.metrics import Summary, share, summarize
 from userrl.evaluate.statistics import Interval, paired_interval
-from userrl.gyms.base import Gym, make
+from userrl.gyms.base import make
 from userrl.pipeline.curve import Curve
 from userrl.rollout import play_recorded, starts
 from userrl.store import RunFolder
@@ -34,14 +34,14 @@ class DemoJob:
     """All settings of the demo."""
 
     gym: str = "intention"
-    max_turns: int = 8
-    skill: float = 0.8
+    max_turns: int = 6
+    skill: float = 0.5
     """Of the scripted expert that is imitated."""
     expert_episodes: int = 8000
     top_k: int = 4000
     shape: Shape = field(default_factory=Shape)
-    sft: sft.SFTConfig = field(default_factory=lambda: sft.SFTConfig(steps=800))
-    grpo: grpo.GRPOConfig = field(default_factory=lambda: grpo.GRPOConfig(max_turns=8))
+    sft: sft.SFTConfig = field(default_factory=lambda: sft.SFTConfig(steps=1200, lr=2e-3))
+    grpo: grpo.GRPOConfig = field(default_factory=lambda: grpo.GRPOConfig(steps=120, lr=4e-4, max_turns=6))
     test_tasks: int = 256
     curve_tasks: int = 96
     curve_every: int = 10
@@ -105,7 +105,8 @@ async def demo(job: DemoJob, folder: Path, watch: Watch, *, resume: bool = False
         return PolicyAgent(policy, max_new=job.grpo.max_new, seed=job.seed + 1)
 
     played: dict[str, list[Episode]] = {RANDOM: await play(RANDOM, player(), data["test"])}
-    for name, agent in gym.baselines().items():
+    baselines = gym.baselines(data["train"])
+    for name, agent in baselines.items():
         played[name] = await play(name, agent, data["test"])
 
     corpus = [policy.tokens(e, gym) for e in kept]
@@ -128,22 +129,31 @@ async def demo(job: DemoJob, folder: Path, watch: Watch, *, resume: bool = False
         watch("GRPO", step.number, job.grpo.steps, f"reward {summarize(step.episodes)[0].share.mean:.3f}")
 
     await grpo.train(
-        policy, data["train"], gym.cast(), replace(job.grpo, seed=job.seed, max_turns=job.max_turns), folder=folder / "grpo", on_step=on_step
+        policy,
+        data["train"],
+        gym.cast(),
+        replace(job.grpo, seed=job.seed, max_turns=job.max_turns),
+        folder=folder / "grpo",
+        on_step=on_step,
     )
     played[GRPO] = await play(GRPO, player(), data["test"])
-    swapped = [replace(t, prompt=other.prompt) for t, other in zip(data["test"], data["test"][1:] + data["test"][:1], strict=True)]
+    swapped = [
+        replace(t, prompt=other.prompt) for t, other in zip(data["test"], data["test"][1:] + data["test"][:1], strict=True)
+    ]
     played[SHUFFLED] = await play(SHUFFLED, player(), swapped)
     played[EXPERT] = await play(EXPERT, gym.expert(1.0), data["test"])
-    levels = await curve.levels({**gym.baselines(), EXPERT: gym.expert(1.0)})
-    return finish(gym, run, played, curve.draw(levels), time.monotonic() - began, time.process_time() - cpu)
+    levels = await curve.levels({**baselines, EXPERT: gym.expert(1.0)})
+    return finish(list(baselines), run, played, curve.draw(levels), time.monotonic() - began, time.process_time() - cpu)
 
 
-def finish(gym: Gym, run: RunFolder, played: dict[str, list[Episode]], plot: Path, wall_s: float, cpu_s: float) -> Result:
+def finish(
+    baselines: Sequence[str], run: RunFolder, played: dict[str, list[Episode]], plot: Path, wall_s: float, cpu_s: float
+) -> Result:
     """The figures, also written to `results.json`."""
     ids = [e.task.id for e in played[SFT]]
     shares = {name: [share(e) for e in episodes] for name, episodes in played.items()}
     summaries = {name: summarize(episodes)[0] for name, episodes in played.items()}
-    best = max(gym.baselines(), key=lambda name: summaries[name].share.mean)
+    best = max(baselines, key=lambda name: summaries[name].share.mean)
     result = Result(
         summaries,
         paired_interval(shares[GRPO], shares[SFT], ids),
@@ -157,7 +167,9 @@ def finish(gym: Gym, run: RunFolder, played: dict[str, list[Episode]], plot: Pat
     )
     figures: dict[str, Any] = {name: asdict(s) for name, s in summaries.items()}
     cost = {"wall_s": round(result.wall_s, 1), "cpu_s": round(result.cpu_s, 1), "peak_mb": round(result.peak_mb)}
-    run.write_json("results.json", {"test": figures, "gain": asdict(result.gain), "lead": [best, asdict(result.lead[1])], "cost": cost})
+    run.write_json(
+        "results.json", {"test": figures, "gain": asdict(result.gain), "lead": [best, asdict(result.lead[1])], "cost": cost}
+    )
     return result
 
 

@@ -42,12 +42,12 @@ class SFTJob:
 def fine_tune(job: SFTJob, folder: Path, *, resume: bool = False, on_step: Callable[[int, float], None] | None = None) -> Path:
     """Returns the folder of the finished policy. Checkpoints and `train.jsonl` are in the run folder."""
     set_threads(job.threads)
-    run = RunFolder(folder, {"kind": "sft", **as_dict(job)}, resume=resume)
     episodes = load(Path(job.data))
     if not episodes:
         raise ConfigError(f"{job.data} holds no episodes; collect some with `userrl sft collect`.")
     policy = Policy.load(Path(job.model)) if job.model else new_policy(episodes, job.shape, job.sft.seed)
     data = [policy.tokens(e, gym_of(e)) for e in episodes]
+    run = RunFolder(folder, {"kind": "sft", **as_dict(job)}, resume=resume)
     with run.store("train.jsonl") as log:
 
         def note(step: int, loss: float) -> None:
@@ -82,12 +82,12 @@ async def reinforce(
     The run folder holds checkpoints, `train.jsonl` (a line of figures a step) and `episodes.jsonl` (all of them).
     """
     set_threads(job.threads)
-    run = RunFolder(folder, {"kind": "rl", **as_dict(job)}, resume=resume)
     policy = Policy.load(Path(job.model))
     tasks = chosen_tasks(job.gyms, job.split, None)
     random.Random(f"rl|{job.grpo.seed}").shuffle(tasks)
     async with AsyncExitStack() as stack:
         cast = await seats.cast(job.user, job.judge, stack)
+        run = RunFolder(folder, {"kind": "rl", **as_dict(job)}, resume=resume)
         log = stack.enter_context(run.store("train.jsonl"))
         record = stack.enter_context(run.store("episodes.jsonl", tokens=False))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,7 +14,9 @@ with needs("local", "Training"):
     import torch
 
 
-def save(folder: Path, step: int, policy: Policy, optimizer: torch.optim.Optimizer, extra: Mapping[str, Any], keep: int = 2) -> Path:
+def save(
+    folder: Path, step: int, policy: Policy, optimizer: torch.optim.Optimizer, extra: Mapping[str, Any], keep: int = 2
+) -> Path:
     """Write `<folder>/step-<n>` with weights, tokenizer, optimizer and `extra`; keep the newest `keep`."""
     target = folder / f"step-{step:06d}"
     part = folder / f".{target.name}.part"
@@ -25,9 +26,11 @@ def save(folder: Path, step: int, policy: Policy, optimizer: torch.optim.Optimiz
         policy.save(part)
         torch.save({"step": step, "optimizer": optimizer.state_dict(), "extra": dict(extra)}, part / "trainer.pt")
         shutil.rmtree(target, ignore_errors=True)
-        os.replace(part, target)
-    except OSError as error:
-        raise StoreError(f"Cannot write the checkpoint {target}: {error}. Earlier checkpoints are intact; free some space, then --resume.") from error
+        part.replace(target)
+    except (OSError, RuntimeError, StoreError) as error:  # torch reports a full disk as RuntimeError
+        raise StoreError(
+            f"Cannot write the checkpoint {target}: {error}. Earlier checkpoints are intact; free some space, then --resume."
+        ) from error
     for old in sorted(folder.glob("step-*"))[:-keep]:
         shutil.rmtree(old)
     return target

@@ -10,6 +10,7 @@ and groups without variance are skipped and counted.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,9 +20,11 @@ from userrl.agents.policy import Policy, PolicyAgent
 from userrl.core import Cast, Episode, Task
 from userrl.errors import ConfigError, RunStopped, needs
 from userrl.rewards.advantage import advantages
+from userrl.rewards.turns import Array
 from userrl.rollout import play_many, starts
 from userrl.train import checkpoint
 from userrl.train.batch import Batch, batch, logprobs
+from userrl.train.sft import schedule
 
 with needs("local", "Training"):
     import torch
@@ -40,6 +43,8 @@ class GRPOConfig:
     """Parts of a batch, one update each."""
     lr: float = 4e-4
     warmup: int = 10
+    lr_floor: float = 0.1
+    """Share of the learning rate at the end of a cosine; 1 keeps it constant after the warm-up."""
     clip_low: float = 0.2
     clip_high: float = 0.28
     """The ratio new / old probability is kept within [1 - clip_low, 1 + clip_high]."""
@@ -108,7 +113,7 @@ async def train(
     for number in range(start, config.steps):
         episodes = await rollout(policy, draw(tasks, number, config), cast, config, number)
         for group in optimizer.param_groups:
-            group["lr"] = config.lr * min(1.0, (number + 1) / max(1, config.warmup))
+            group["lr"] = config.lr * schedule(number, config.warmup, config.steps, config.lr_floor)
         step = update(policy, optimizer, episodes, config, number)
         if on_step is not None:
             await on_step(step)
@@ -147,15 +152,19 @@ async def rollout(
     )
 
 
-def update(policy: Policy, optimizer: torch.optim.Optimizer, episodes: Sequence[Episode], config: GRPOConfig, number: int) -> Step:
+def update(
+    policy: Policy, optimizer: torch.optim.Optimizer, episodes: Sequence[Episode], config: GRPOConfig, number: int
+) -> Step:
     """The updates of one step."""
-    good = [e for e in episodes if e.stop != "error"]
-    if not good:
+    whole = [e for e in episodes if e.stop != "error"]
+    if not whole:
         raise RunStopped(f"All {len(episodes)} episodes of step {number + 1} failed. The last one: {episodes[-1].error}")
+    sizes = Counter(map(_group, whole))
+    good = [e for e in whole if sizes[_group(e)] > 1]
     tokens = [[turn.action.tokens for turn in e.turns if turn.action.tokens] for e in good]
     worth = advantages(
         [e.rewards for e in good],
-        [e.task.id for e in good],
+        [_group(e) for e in good],
         [[len(t.ids) for t in turns] for turns in tokens],
         credit=config.credit,
         score=config.score,
@@ -163,8 +172,7 @@ def update(policy: Policy, optimizer: torch.optim.Optimizer, episodes: Sequence[
         scale=config.scale,
     )
     used = [i for i in range(len(good)) if any(abs(a) > 1e-9 for a in worth[i])]
-    tasks_used = {good[i].task.id for i in used}
-    skipped = len({e.task.id for e in episodes} - tasks_used)
+    skipped = len(set(map(_group, episodes)) - {_group(good[i]) for i in used})
     random.Random(f"grpo-shuffle|{config.seed}|{number}").shuffle(used)
     policy.model.train()
     losses: list[float] = []
@@ -184,11 +192,16 @@ def update(policy: Policy, optimizer: torch.optim.Optimizer, episodes: Sequence[
         entropies.append(entropy.mean().item())
         clips.append(clipped)
         norms.append(float(norm))
-    mean = lambda xs: sum(xs) / len(xs) if xs else 0.0  # noqa: E731
-    return Step(number + 1, episodes, skipped, mean(losses), mean(entropies), mean(clips), mean(norms))
+    return Step(number + 1, episodes, skipped, _mean(losses), _mean(entropies), _mean(clips), _mean(norms))
 
 
-def clipped_loss(new: torch.Tensor, old: torch.Tensor, worth: torch.Tensor, low: float, high: float) -> tuple[torch.Tensor, float]:
+def _group(episode: Episode) -> tuple[str, str]:
+    return episode.task.gym, episode.task.id
+
+
+def clipped_loss(
+    new: torch.Tensor, old: torch.Tensor, worth: torch.Tensor, low: float, high: float
+) -> tuple[torch.Tensor, float]:
     """PPO's clipped objective, averaged over the batch's policy tokens: (loss, share of tokens clipped).
 
     Args:
@@ -200,12 +213,16 @@ def clipped_loss(new: torch.Tensor, old: torch.Tensor, worth: torch.Tensor, low:
     return -torch.min(plain, kept).mean(), (kept < plain).float().mean().item()
 
 
-def _spread(b: Batch, worth: Sequence[Sequence[float]]) -> torch.Tensor:
+def _spread(b: Batch, worth: Sequence[Array]) -> torch.Tensor:
     """(N,) advantage of each policy token: that of its turn."""
     table = torch.zeros(len(worth), max(len(w) for w in worth))
     for i, w in enumerate(worth):
         table[i, : len(w)] = torch.as_tensor(w, dtype=torch.float32)
     return table.to(b.turn.device).gather(1, b.turn.clamp(min=0))[b.mask]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
 
 
 def _parts(items: Sequence[int], count: int) -> list[Sequence[int]]:

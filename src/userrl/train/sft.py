@@ -46,7 +46,7 @@ def train(
     Args:
         data: the turns' tokens of each episode, as `Policy.tokens` gives them.
         folder: where checkpoints go; a newer one found there is gone on from.
-        on_step: called with (steps done, loss).
+        on_step: called with (steps done, loss) after each step, before its checkpoint is written.
     """
     if not data:
         raise ConfigError("There are no episodes to train on; collect some with `userrl sft collect`.")
@@ -66,10 +66,10 @@ def train(
         torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        if folder is not None and ((step + 1) % config.save_every == 0 or step + 1 == config.steps):
-            checkpoint.save(folder, step + 1, policy, optimizer, {})
         if on_step is not None:
             on_step(step + 1, loss.item())
+        if folder is not None and ((step + 1) % config.save_every == 0 or step + 1 == config.steps):
+            checkpoint.save(folder, step + 1, policy, optimizer, {})
     policy.model.eval()
 
 

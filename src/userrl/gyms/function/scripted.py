@@ -12,14 +12,13 @@ from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import takewhile
 
-from userrl.scripted import Acting
-from userrl.core import Action, Agent, Cast, Episode
+from userrl.core import Action, Agent, Cast, Episode, Task
 from userrl.gyms.function import number_text
 from userrl.gyms.function.generate import LARGEST_VALUE
 from userrl.gyms.function.infer import PROBES, Seen, explain
 from userrl.gyms.function.library import LETTERS_ONLY, library
 from userrl.gyms.function.rule import Inputs, Rule
-from userrl.scripted import Scripted
+from userrl.scripted import Acting, Scripted
 
 ASK_FOR_TEST = Action("search", "test")
 VOCABULARY = ("test", "1 2 3 4", "0 0 0 0", "2 3 5 7", "10 1 1 10", "0", "1", "10", "24", "100", "a + b + c + d", "help")
@@ -44,8 +43,11 @@ def expert(skill: float) -> Agent:
     return Acting(lambda episode: _act(episode, skill))
 
 
-def baselines() -> Mapping[str, Agent]:
-    """Agents without skill: `random` says anything; `blind_answer` sees the test case and guesses without a probe."""
+def baselines(tasks: Sequence[Task] = ()) -> Mapping[str, Agent]:
+    """Agents without skill: `random` says anything; `blind_answer` sees the test case and guesses without a probe.
+
+    Neither has anything to fit to `tasks`.
+    """
     return {"random": Acting(_random), "blind_answer": Acting(_blind)}
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -44,9 +44,9 @@ class Intention(Gym):
 
     name = "intention"
     summary = "clarify a vague task by asking for the details that matter"
-    actions = {"action": "ask the user one clarifying question"}
+    actions: ClassVar = {"action": "ask the user one clarifying question"}
     labels = ("relevant", "multi_part", "repeated", "irrelevant", INVALID)
-    settings = {"multi_detail_penalty": 0.2}
+    settings: ClassVar = {"multi_detail_penalty": 0.2}
 
     async def step(self, episode: Episode, action: Action, cast: Cast) -> Turn:
         if action.kind == FINISH:

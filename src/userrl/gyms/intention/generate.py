@@ -88,7 +88,9 @@ def tasks(
             made.setdefault(task.prompt, task)
         if len(made) == count:
             return list(made.values())
-    raise ConfigError(f"Domains {', '.join(names)} give only {len(made)} distinct tasks of split {split}; {count} were asked for.")
+    raise ConfigError(
+        f"Domains {', '.join(names)} give only {len(made)} distinct tasks of split {split}; {count} were asked for."
+    )
 
 
 def _stream(seed: int, names: Sequence[str], prefix: str) -> Iterator[Task]:

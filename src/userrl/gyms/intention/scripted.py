@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from typing import Any
+from functools import cache, lru_cache
 
-from userrl.core import Action, Agent, Cast, Episode, Query
-from userrl.scripted import Acting
+from userrl.core import Action, Agent, Cast, Episode, Query, Task
 from userrl.gyms.intention import WORTH, Addressed, Answer
 from userrl.gyms.intention.generate import details, domains, lexicons
 from userrl.gyms.intention.lexicon import mentioned, mentions
-from userrl.scripted import Scripted
+from userrl.scripted import Acting, Scripted
 
 NOT_UNDERSTOOD = "I do not understand."
 NO_PREFERENCE = "I have no preference."
@@ -28,11 +26,17 @@ def cast(trait: str) -> Cast:
     return Cast(user, judge)
 
 
+@lru_cache(maxsize=65_536)
+def kinds_in(text: str) -> tuple[str, ...]:
+    """The details that a text is about, in the order in which it names them."""
+    return tuple(mentioned(text, lexicons()))
+
+
 def addressed(query: Query[Addressed]) -> Addressed:
     """The details whose lexicon the question hits."""
     question = query.facts["question"]
     hits = [i for i, phrases in enumerate(query.facts["lexicons"]) if mentions(question, phrases)]
-    return Addressed(addressed=hits, on_task=bool(hits or mentioned(question, lexicons())))
+    return Addressed(addressed=hits, on_task=bool(hits or kinds_in(question)))
 
 
 def reply(query: Query[Answer], trait: str) -> str:
@@ -41,10 +45,10 @@ def reply(query: Query[Answer], trait: str) -> str:
     A hesitant user is unsure the first time something is asked, and answers when it is asked again.
     """
     question, wishes = query.facts["question"], {w["about"]: w for w in query.facts["wishes"]}
-    asked = mentioned(question, lexicons())
+    asked = kinds_in(question)
     if not asked:
         return NOT_UNDERSTOOD
-    if trait == "hesitant" and not any(kind in mentioned(said, lexicons()) for said in query.facts["said"] for kind in asked):
+    if trait == "hesitant" and not any(kind in kinds_in(said) for said in query.facts["said"] for kind in asked):
         return UNSURE
     known = [wishes[details()[kind]["name"]] for kind in asked if details()[kind]["name"] in wishes]
     if not known:
@@ -62,7 +66,7 @@ def ask(kind: str, rng: random.Random) -> Action:
 
 
 def asked_kinds(episode: Episode) -> list[str]:
-    return [kind for turn in episode.turns for kind in mentioned(turn.action.text, lexicons())]
+    return [kind for turn in episode.turns for kind in kinds_in(turn.action.text)]
 
 
 @cache
@@ -91,7 +95,7 @@ def expert(skill: float) -> Agent:
     def act(episode: Episode) -> Action:
         rng = episode.rng("expert")
         asked, domain = asked_kinds(episode), recognize(episode.task.prompt)
-        known = {*asked, *mentioned(episode.task.prompt, lexicons())}
+        known = {*asked, *kinds_in(episode.task.prompt)}
         wanted = [kind for kind in (order(domain) if domain else fixed_order()) if kind not in known]
         wanted = wanted or [kind for kind in details() if kind not in asked] or list(details())
         if rng.random() < skill:
@@ -113,25 +117,43 @@ def fixed_order() -> tuple[str, ...]:
     for domain in domains().values():
         for spec in domain["detail"]:
             worth[spec["type"]] += spec["likely"] * WORTH[spec["importance"]]
+    return _by(worth)
+
+
+def fitted_order(tasks: Sequence[Task]) -> tuple[str, ...]:
+    """The best list of details for these tasks that ignores which of them it is: by their mean worth."""
+    worth: dict[str, float] = {}
+    for task in tasks:
+        for d in task.hidden["details"]:
+            worth[d["type"]] = worth.get(d["type"], 0.0) + WORTH[d["importance"]]
+    return _by(worth)
+
+
+def _by(worth: Mapping[str, float]) -> tuple[str, ...]:
     return tuple(sorted(worth, key=lambda kind: -worth[kind]))
 
 
-def baselines() -> Mapping[str, Agent]:
-    """Agents without skill: none of them reads the task."""
+def baselines(tasks: Sequence[Task] = ()) -> Mapping[str, Agent]:
+    """Agents without skill: none of them reads the task.
+
+    `random` asks about anything that matters in some task; `fixed_list` goes down the best list for `tasks` (for
+    all domains when there are none); `repeat_one` asks for its first entry again and again; `all_at_once` puts the
+    whole list into one question; `blind_answer` asks nothing.
+    """
+    kinds = fitted_order(tasks) if tasks else fixed_order()
 
     def random_question(episode: Episode) -> Action:
         rng = episode.rng("random")
-        return ask(rng.choice(list(details())), rng)
+        return ask(rng.choice(kinds), rng)
 
     def fixed_list(episode: Episode) -> Action:
-        kinds = fixed_order()
         return ask(kinds[len(episode.turns) % len(kinds)], episode.rng("fixed"))
 
     def repeat_one(episode: Episode) -> Action:
-        return ask(fixed_order()[0], random.Random(0))
+        return ask(kinds[0], random.Random(0))
 
     def all_at_once(episode: Episode) -> Action:
-        return Action("action", " ".join(details()[kind]["questions"][0] for kind in fixed_order()))
+        return Action("action", " ".join(details()[kind]["questions"][0] for kind in kinds))
 
     def blind_answer(episode: Episode) -> Action:
         return Action("action", "I have all I need, thank you.")

@@ -1,0 +1,403 @@
+"""A local policy: what it samples is what it is trained on, however its moves are batched."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+from safetensors.torch import load_file, save_file  # noqa: E402
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM  # noqa: E402
+
+from userrl.agents.policy import Policy, PolicyAgent  # noqa: E402
+from userrl.core import INVALID, Action, Episode, Task, Tokens, Turn  # noqa: E402
+from userrl.errors import ConfigError, SeatError, StoreError  # noqa: E402
+from userrl.gyms.base import make  # noqa: E402
+from userrl.render import call_text, opening, tool  # noqa: E402
+from userrl.rollout import advance, play, run, starts  # noqa: E402
+from userrl.store import from_record, to_record  # noqa: E402
+from userrl.train.batch import batch, logprobs  # noqa: E402
+
+GYM = make("intention")
+CAST = GYM.cast()
+TASKS = GYM.tasks("test")
+CLOSE = 2e-5
+"""By which log-probabilities of one batch and of another may differ: float32, in another order of additions."""
+
+
+def played(agent: PolicyAgent, count: int = 12, *, max_turns: int = 5, at_once: int = 64, **fields: Any) -> list[Episode]:
+    return run(starts(TASKS[:count], max_turns=max_turns, **fields), agent, CAST, at_once=at_once)
+
+
+def tokens(episode: Episode) -> list[Tokens]:
+    found = [turn.action.tokens for turn in episode.turns]
+    assert None not in found
+    return [t for t in found if t is not None]
+
+
+def whole(episode: Episode) -> list[int]:
+    """All ids of an episode, one after the other."""
+    return [i for t in tokens(episode) for i in (*t.context, *t.ids)]
+
+
+def recomputed(policy: Policy, episode: Episode, temperature: float = 1.0) -> list[float]:
+    """The log-probabilities of an episode's sampled ids by one plain forward pass over the whole sequence."""
+    ids = whole(episode)
+    with torch.no_grad():
+        table = torch.log_softmax(policy.model(torch.tensor([ids])).logits[0].float() / temperature, -1)
+    out, at = [], 0
+    for t in tokens(episode):
+        at += len(t.context)
+        out += [table[at + i - 1, token].item() for i, token in enumerate(t.ids)]
+        at += len(t.ids)
+    return out
+
+
+def sampled(episode: Episode) -> list[float]:
+    return [x for t in tokens(episode) for x in t.logprobs]
+
+
+class Watched(PolicyAgent):
+    """Counts what a test wants to have happened."""
+
+    batches: list[int]
+    dropped = rebuilt = 0
+
+    def _generate(self, sessions: Sequence[Any]) -> list[tuple[list[int], list[float]]]:
+        self.batches = [*getattr(self, "batches", []), len(sessions)]
+        return super()._generate(sessions)
+
+    def _keep(self, sessions: Any, replies: Any, rows: Any, slab: Any, real: Any, end: int, ended: Any) -> None:
+        self.dropped += not ended.all()
+        super()._keep(sessions, replies, rows, slab, real, end, ended)
+
+    def _session(self, episode: Episode, kept: Any) -> Any:
+        session, context = super()._session(episode, kept)
+        self.rebuilt += bool(episode.turns) and session is not kept
+        return session, context
+
+
+# --- batched generation --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_log_probabilities_of_batched_play_are_those_of_one_full_forward_pass(policy: Policy, temperature: float) -> None:
+    agent = Watched(policy, temperature=temperature, max_new=16)
+    episodes = played(agent)
+    for episode in episodes:
+        assert sampled(episode) == pytest.approx(recomputed(policy, episode, temperature), abs=CLOSE)
+    lengths = {len(t.ids) for e in episodes for t in tokens(e)}
+    ends = {t.ids[-1] == policy.eos for e in episodes for t in tokens(e)}
+    contexts = {len(tokens(e)[0].context) for e in episodes}
+    assert len(lengths) > 3 and ends == {True, False} and len(contexts) > 3, "the case is too easy"
+    assert agent.dropped > 0, "no ended row was dropped before the others"
+    assert agent.batches == [12] * 5 and agent.rebuilt == 0
+
+
+def test_episodes_whose_keys_and_values_were_dropped_are_read_again(policy: Policy) -> None:
+    agent = Watched(policy, max_new=16, at_most=5)
+    episodes = played(agent)
+    for episode in episodes:
+        assert sampled(episode) == pytest.approx(recomputed(policy, episode), abs=CLOSE)
+    assert max(agent.batches) == 5 and sum(agent.batches) == 60
+    assert agent.rebuilt > 0 and len(agent._sessions) == 5
+
+
+def test_the_trainer_computes_the_log_probabilities_that_play_recorded(policy: Policy) -> None:
+    episodes = played(PolicyAgent(policy, temperature=0.7, max_new=16))
+    b = batch([tokens(e) for e in episodes], policy.eos)
+    with torch.no_grad():
+        new, _ = logprobs(policy, b, 0.7)
+    assert torch.allclose(new, b.old[b.mask], atol=CLOSE)
+    assert b.mask.sum() == sum(len(t.ids) for e in episodes for t in tokens(e))
+
+
+def test_greedy_play_is_the_same_alone_and_in_a_batch(policy: Policy) -> None:
+    alone = played(PolicyAgent(policy, temperature=0, max_new=16, seed=1), at_once=1)
+    together = played(PolicyAgent(policy, temperature=0, max_new=16, seed=2), at_once=12)
+    assert [whole(e) for e in alone] == [whole(e) for e in together]
+
+
+def test_greedy_play_takes_the_likeliest_id_each_time(policy: Policy) -> None:
+    [episode] = played(PolicyAgent(policy, temperature=0, max_new=16), 1)
+    with torch.no_grad():
+        best = policy.model(torch.tensor([whole(episode)])).logits[0].argmax(-1).tolist()
+    at = 0
+    for t in tokens(episode):
+        at += len(t.context)
+        assert list(t.ids) == best[at - 1 : at - 1 + len(t.ids)]
+        at += len(t.ids)
+
+
+def test_the_same_seed_plays_the_same_episodes_and_another_seed_others(policy: Policy) -> None:
+    first, again, other = (played(PolicyAgent(policy, max_new=16, seed=seed)) for seed in (3, 3, 4))
+    assert first == again
+    assert [whole(e) for e in first] != [whole(e) for e in other]
+
+
+def test_sampling_follows_the_probabilities(untrained: Policy) -> None:
+    agent = PolicyAgent(untrained, temperature=2.0)
+    logits = torch.log(torch.tensor([0.5, 0.25, 0.25, 0.0])) * 2.0
+    chosen, logprobs = agent._sample(logits.expand(4000, 4))
+    share = torch.bincount(chosen, minlength=4) / 4000
+    assert torch.allclose(share, torch.tensor([0.5, 0.25, 0.25, 0.0]), atol=0.04)
+    assert torch.allclose(logprobs.exp(), torch.tensor([0.5, 0.25, 0.25, 0.0])[chosen])
+
+
+# --- sessions ------------------------------------------------------------------------------------------------
+
+
+def greedy(policy: Policy) -> PolicyAgent:
+    return PolicyAgent(policy, temperature=0, max_new=16)
+
+
+def test_an_episode_is_played_on_by_another_agent_from_its_record(policy: Policy) -> None:
+    [undisturbed] = played(greedy(policy), 1)
+
+    async def half_and_half() -> Episode:
+        first = greedy(policy)
+        episode = Episode(TASKS[0], max_turns=5)
+        for _ in range(2):
+            episode = await advance(episode, await first.act(episode), CAST)
+        return await play(from_record(json.loads(json.dumps(to_record(episode)))), greedy(policy), CAST)
+
+    assert whole(asyncio.run(half_and_half())) == whole(undisturbed)
+
+
+def test_two_episodes_of_the_same_key_do_not_disturb_each_other(policy: Policy) -> None:
+    """A group that wraps around a pass over the tasks may hold a task twice."""
+    [undisturbed] = played(greedy(policy), 1)
+    twins = [Episode(TASKS[0], max_turns=5) for _ in range(3)]
+    assert [whole(e) for e in run(twins, greedy(policy), CAST)] == [whole(undisturbed)] * 3
+    for episode in run(twins, PolicyAgent(policy, max_new=16), CAST):
+        assert sampled(episode) == pytest.approx(recomputed(policy, episode), abs=CLOSE)
+
+
+def test_an_episode_branched_at_an_earlier_turn_forgets_what_came_after(policy: Policy) -> None:
+    async def branched() -> tuple[Action, Action]:
+        agent, episode = greedy(policy), Episode(TASKS[0], max_turns=5)
+        stem = await advance(episode, await agent.act(episode), CAST)
+        action = await agent.act(stem)
+        other = stem.play(Turn(Action("action", "Something else?"), "No."))
+        await agent.act(other)
+        return action, await agent.act(stem)
+
+    first, again = asyncio.run(branched())
+    assert first == again
+
+
+def test_a_failed_batch_fails_its_episodes_and_the_agent_goes_on(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def twice() -> tuple[BaseException | Action, Action]:
+        agent, episode = greedy(policy), Episode(TASKS[0])
+        with monkeypatch.context() as patch:
+            patch.setattr(agent, "_logits", lambda *_: 1 / 0)
+            [failed] = await asyncio.gather(agent.act(episode), return_exceptions=True)
+        return failed, await agent.act(episode)
+
+    failed, action = asyncio.run(twice())
+    assert isinstance(failed, ZeroDivisionError)
+    assert action == asyncio.run(greedy(policy).act(Episode(TASKS[0])))
+
+
+# --- tokens in, tokens out -----------------------------------------------------------------------------------
+
+
+def test_a_text_episode_has_the_ids_that_the_policy_would_have_read_and_written(policy: Policy) -> None:
+    """So that what SFT teaches is what rollout meets."""
+    episodes = played(greedy(policy), 6)
+    checked = 0
+    for episode in episodes:
+        text = replace(episode, turns=tuple(replace(t, action=replace(t.action, tokens=None)) for t in episode.turns))
+        encoded = policy.tokens(text, GYM)
+        assert [t.logprobs for t in encoded] == [()] * 5
+        if all(policy.encode(t.action.raw) == tokens(episode)[i].ids[:-1] for i, t in enumerate(episode.turns)):
+            assert [(t.context, t.ids) for t in encoded] == [(t.context, t.ids) for t in tokens(episode)]
+            checked += 1
+    assert checked > 0
+
+
+def test_ids_that_were_sampled_are_never_encoded_again(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    [episode] = played(PolicyAgent(policy, max_new=16), 1)
+
+    def never(*_: Any) -> Any:
+        raise AssertionError("encoded a recorded turn")
+
+    for name in ("encode", "prompt", "after_reply"):
+        monkeypatch.setattr(policy, name, never)
+    assert policy.tokens(episode, GYM) == tokens(episode)
+
+
+def test_a_reply_that_was_cut_gets_its_end_in_the_next_context(policy: Policy) -> None:
+    episodes = played(PolicyAgent(policy, max_new=8))
+    seen = set()
+    for episode in episodes:
+        for last, following, turn in zip(tokens(episode), tokens(episode)[1:], episode.turns, strict=False):
+            ended = last.ids[-1] == policy.eos
+            after = policy.after_reply(turn.feedback)
+            assert following.context == (after if ended else (policy.eos, *after))
+            assert len(last.ids) == 8 or ended
+            seen.add(ended)
+    assert seen == {True, False}
+
+
+def test_an_episode_decodes_to_the_chat_that_the_template_writes(policy: Policy) -> None:
+    actions = [Action("action", "What is your budget?"), Action("action", 'How "big", \\ or small? \u00fc\u4f60')]
+    turns = tuple(Turn(a, f"Answer {i}.\nTwo lines.") for i, a in enumerate(actions))
+    episode = Episode(TASKS[0], turns)
+    ids = [i for t in policy.tokens(episode, GYM) for i in (*t.context, *t.ids)]
+    talk = opening(GYM.system(episode.task), episode.task.prompt)
+    talk += [{"role": "assistant", "content": call_text(a.kind, a.text)} for a in actions]
+    talk.insert(3, {"role": "tool", "content": turns[0].feedback})
+    text = policy.tokenizer.apply_chat_template(talk, tools=[tool(GYM.actions)], tokenize=False)
+    assert policy.tokenizer.decode(ids) + "\n" == text
+    assert tuple(ids) == policy.encode(text.removesuffix("\n"))
+
+
+def test_a_feedback_may_hold_the_mark_that_stands_for_a_reply(policy: Policy) -> None:
+    odd = "\u2063reply\u2063"
+    text = policy.tokenizer.decode(policy.after_reply(f"a {odd} b"))
+    assert f"a {odd} b" in text and text.count("tool_response") == 2
+
+
+def test_the_reward_is_read_only_where_the_gym_shows_it(policy: Policy) -> None:
+    shown, hidden = make("intention", show_reward=True), GYM
+    turns = (Turn(Action("action", "What?"), "That.", reward=0.7), Turn(Action("action", "Why?"), "So."))
+    texts = [policy.tokenizer.decode(policy.tokens(Episode(TASKS[0], turns), gym)[1].context) for gym in (shown, hidden)]
+    assert "That.\nReward: 0.7\n" in texts[0] and "Reward" not in texts[1]
+
+
+def test_a_reply_that_is_no_call_is_an_invalid_action_that_keeps_its_tokens(untrained: Policy) -> None:
+    [episode] = played(PolicyAgent(untrained, max_new=4), 1, max_turns=1)
+    action = episode.turns[0].action
+    assert action.kind == INVALID and episode.rewards == [0.0]
+    assert action.tokens is not None and len(action.tokens.ids) <= 4
+
+
+# --- limits --------------------------------------------------------------------------------------------------
+
+
+def test_an_episode_that_outgrows_the_window_ends_as_an_error_that_says_so(policy: Policy) -> None:
+    policy.window = 120
+    [episode] = played(PolicyAgent(policy, max_new=16), 1, max_turns=16)
+    assert episode.stop == "error" and episode.error is not None
+    assert episode.error.startswith("agent: The episode needs more than the model's window of 120 tokens at turn")
+    assert "lower max_turns or max_new" in episode.error
+    assert len(whole(episode)) <= 120
+    assert len(episode.turns) > 0
+
+
+def test_a_prompt_that_is_too_long_can_be_tried_again_with_the_same_agent(policy: Policy) -> None:
+    long = Episode(Task("long", "intention", "word " * 700, TASKS[0].hidden))
+    agent = PolicyAgent(policy, max_new=16)
+    for _ in range(2):
+        with pytest.raises(SeatError, match="window of 640 tokens at turn 0"):
+            asyncio.run(agent.act(long))
+    assert agent._sessions == {}
+
+
+# --- folders -------------------------------------------------------------------------------------------------
+
+
+def test_a_policy_is_read_back_as_it_was_saved(policy: Policy, tmp_path: Path) -> None:
+    policy.save(tmp_path)
+    back = Policy.load(tmp_path)
+    ids = torch.tensor([policy.first_context(Episode(TASKS[0]), GYM)])
+    with torch.no_grad():
+        assert torch.equal(back.model.eval()(ids).logits, policy.model(ids).logits)
+    assert back.first_context(Episode(TASKS[0]), GYM) == tuple(ids[0].tolist())
+    assert (back.eos, back.window, back.tokenizer.chat_template) == (policy.eos, 640, policy.tokenizer.chat_template)
+    assert [whole(e) for e in played(greedy(back), 2)] == [whole(e) for e in played(greedy(policy), 2)]
+
+
+def rewritten(name: str, change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        config = json.loads((folder / name).read_text("utf-8"))
+        change(config)
+        (folder / name).write_text(json.dumps(config), "utf-8")
+
+    return spoil
+
+
+def without_a_tensor(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.self_attn.o_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda folder: (folder / "config.json").unlink(), "holds no config.json; expected the folder of"),
+        (lambda folder: (folder / "config.json").write_text("{"), "holds no causal LM that can be loaded"),
+        (lambda folder: (folder / "config.json").write_text("{}"), "model_type"),
+        (rewritten("config.json", lambda c: c.update(model_type="perpetuum")), "perpetuum"),
+        (rewritten("config.json", lambda c: c.update(num_hidden_layers=3)), "holds no causal LM that can be loaded"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "holds no causal LM that can be loaded"),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"\x08"), "holds no causal LM that can be loaded"),
+        (without_a_tensor, "lack 1 tensors, e.g. model.layers.1.self_attn.o_proj.weight"),
+        (lambda folder: (folder / "chat_template.jinja").unlink(), "lacks a chat template or an eos token"),
+    ],
+)
+def test_a_folder_that_holds_no_whole_model_is_a_config_error(
+    untrained: Policy, tmp_path: Path, spoil: Callable[[Path], Any], said: str
+) -> None:
+    untrained.save(tmp_path)
+    spoil(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        Policy.load(tmp_path)
+    assert said in str(caught.value) and str(tmp_path) in str(caught.value)
+
+
+def test_a_folder_that_cannot_be_written_is_a_store_error(untrained: Policy, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", "utf-8")
+    with pytest.raises(StoreError, match="Cannot write the policy to"):
+        untrained.save(tmp_path / "file" / "model")
+
+
+# --- other architectures -------------------------------------------------------------------------------------
+
+
+def other(kind: str, like: Policy, folder: Path) -> Policy:
+    """A policy of another architecture, read from its folder: no key-value groups, learned positions."""
+    torch.manual_seed(1)
+    ends = {"bos_token_id": None, "eos_token_id": like.eos, "pad_token_id": like.tokenizer.pad_token_id}
+    model: Any
+    if kind == "llama":
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                vocab_size=len(like.tokenizer),
+                hidden_size=32,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                intermediate_size=64,
+                max_position_embeddings=640,
+                **ends,
+            )
+        )
+    else:
+        model = GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=len(like.tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=640, embd_pdrop=0.0, **ends
+            )
+        )
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(4)  # far from uniform, so that a wrong mask or position shows
+    Policy(model, like.tokenizer).save(folder)
+    return Policy.load(folder)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_model_of_another_architecture_plays(kind: str, untrained: Policy, tmp_path: Path) -> None:
+    policy = other(kind, untrained, tmp_path)
+    policy.model.eval()
+    agent = Watched(policy, max_new=12)
+    for episode in played(agent, 6, max_turns=3):
+        assert sampled(episode) == pytest.approx(recomputed(policy, episode), abs=1e-4)
+    assert len({round(x, 1) for x in sampled(episode)}) > 5, "the model is close to uniform; nothing was tested"
