@@ -10,13 +10,19 @@ import dataclasses
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Annotated, Any, TypeVar, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from userrl.errors import ConfigError, UnknownName
 
 T = TypeVar("T")
+
+Count = Annotated[int, Field(ge=1)]
+AtLeast0 = Annotated[float, Field(ge=0)]
+Above0 = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+"""Ranges of numbers, for the fields of jobs; `resolve` keeps them."""
 
 
 def resolve(job: type[T], file: Path | None = None, flags: Mapping[str, Any] | None = None) -> T:

@@ -281,7 +281,7 @@ def test_a_refused_key_is_named_by_its_variable_and_never_shown(monkeypatch: pyt
 def test_without_a_key_a_refusal_says_where_one_would_be_looked_for() -> None:
     text = failure(lambda _: Response(status=401), EndpointRefused)
     assert "No key was sent" in text
-    assert "USERRL_API_KEY or OPENAI_API_KEY" in text
+    assert "the environment holds no USERRL_API_KEY; put the key there" in text
 
 
 @pytest.mark.parametrize(

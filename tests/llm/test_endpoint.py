@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from userrl.errors import ConfigError
-from userrl.llm.endpoint import OPENAI_URL, Endpoint, parse_endpoint
+from userrl.errors import ConfigError, UnknownName
+from userrl.llm.endpoint import OPENAI_URL, Endpoint, lasting, parse_endpoint
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,12 @@ def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
         ("temperature", -1),
         ("max_tokens", 0),
         ("structured", "yaml"),
+        ("max_retries", 1.5),
+        ("max_tokens", 64.0),
+        ("tools", "no"),
         ("extra", {"stream": True}),
+        ("extra", {"when": object()}),
+        ("extra", "reasoning_effort"),
         ("url", "ftp://host/v1"),
     ],
 )
@@ -95,6 +100,36 @@ def test_each_role_takes_its_own_key_before_the_common_ones(monkeypatch: pytest.
     assert value == "k-judge"
     assert "USERRL_JUDGE_API_KEY" in source
     assert key("user")[0] == key(None)[0] == "k-common"
+
+
+OTHER_URL = "http://gateway.example/v1"
+
+
+def test_the_key_of_openai_is_sent_to_openai_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "k-openai")
+    assert parse_endpoint("m", "agent").find_key()[0] == SecretStr("k-openai")
+    for endpoint in (parse_endpoint(f"m@{OTHER_URL}", "agent"), Endpoint("m", OTHER_URL), Endpoint("m", "http://api.openai.com/v1")):
+        key, source = endpoint.find_key()
+        assert key is None
+        assert "(OPENAI_API_KEY is sent to https://api.openai.com/v1 alone.)" in source
+    monkeypatch.setenv("USERRL_API_KEY", "k-common")
+    assert parse_endpoint(f"m@{OTHER_URL}", "agent").find_key()[0] == SecretStr("k-common")
+
+
+def test_the_key_of_openai_cannot_be_named_for_another_url() -> None:
+    with pytest.raises(ConfigError, match=r"is sent to https://api.openai.com/v1 alone, not to http://gateway.example/v1"):
+        Endpoint("m", OTHER_URL, key_env="OPENAI_API_KEY")
+    assert Endpoint("m", key_env="OPENAI_API_KEY").key_names == ("OPENAI_API_KEY",)
+
+
+def test_an_unknown_setting_of_an_endpoint_names_its_near_misses() -> None:
+    with pytest.raises(UnknownName, match="No setting of the agent's endpoint named 'tols'. Did you mean 'tools'"):
+        parse_endpoint("m", "agent", tols=False)
+
+
+def test_a_resumed_run_may_be_more_patient_but_not_ask_otherwise() -> None:
+    patience = {"timeout_s": 5, "max_retries": 0, "backoff_s": 0.1, "max_wait_s": 1}
+    assert lasting({"agent": {**patience, "tools": False}, "user": patience}) == {"agent": {"tools": False}}
 
 
 def test_a_key_of_its_own_or_another_variable_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:

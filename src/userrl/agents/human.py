@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from userrl.core import Action, Episode
 from userrl.gyms.base import gym_of
 
 
 class HumanAgent:
-    """Asks a person for each move.
+    """Asks a person for each move, a line at a time. Waits without letting other episodes go on.
 
     Args:
-        ask: given what to ask for and the texts allowed (none: free text), returns what was typed.
-        show: shows one line of the game.
+        ask: given a prompt, returns the line that was typed.
+        show: shows what came back from the gym.
+        hint: shows how to type a move, after a line that is none.
     """
 
-    def __init__(self, ask: Callable[[str, tuple[str, ...]], str], show: Callable[[str, str], None]) -> None:
-        self.ask, self.show = ask, show
+    def __init__(self, ask: Callable[[str], str], show: Callable[[str], None], hint: Callable[[str], None]) -> None:
+        self.ask, self.show, self.hint = ask, show, hint
 
     async def act(self, episode: Episode) -> Action:
-        return await asyncio.to_thread(self._act, episode)
-
-    def _act(self, episode: Episode) -> Action:
+        """The person's move: the line, or where the gym has several choices, a choice and its text."""
         choices = tuple(gym_of(episode).actions)
-        self.show("user", episode.turns[-1].feedback if episode.turns else episode.task.prompt)
-        kind = choices[0] if len(choices) == 1 else self.ask(f"turn {len(episode.turns) + 1}/{episode.max_turns}, choice", choices)
-        return Action(kind, self.ask(f"turn {len(episode.turns) + 1}/{episode.max_turns}, {kind}", ()))
+        self.show(episode.turns[-1].feedback if episode.turns else episode.task.prompt)
+        while True:
+            typed = self.ask(f"{len(episode.turns) + 1}/{episode.max_turns}").strip()
+            if action := read_line(typed, choices):
+                return action
+            if typed:
+                self.hint(f"Begin with a choice ({', '.join(choices)}), then its text, as in: {choices[0]} {typed}")
+
+
+def read_line(typed: str, choices: Sequence[str]) -> Action | None:
+    """What a line says, or None when it is empty or begins with no choice, though there are several.
+
+    >>> read_line("Answer 24", ("action", "answer")).text
+    '24'
+    """
+    if len(choices) == 1:
+        return Action(choices[0], typed) if typed else None
+    kind, _, text = typed.partition(" ")
+    return Action(kind.lower(), text.strip()) if kind.lower() in choices else None

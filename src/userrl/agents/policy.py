@@ -171,6 +171,8 @@ class _Session:
     """Ids whose keys and values are in `kv`."""
     kv: torch.Tensor | None = None
     """(2 x layers, kv heads, length, head dim), without padding."""
+    noise: list[float] = field(default_factory=list)
+    """The numbers that sample the coming reply, one for each id."""
     pending: list[int] = field(default_factory=list)
     """Ids that the model has not read yet."""
     last: Tokens | None = None
@@ -183,8 +185,9 @@ class PolicyAgent:
     Args:
         temperature: 1 samples from the policy itself; 0 is greedy.
         max_new: ids of one reply at most; a longer one is cut and most likely invalid.
-        seed: of the sampling.
-        at_most: moves in one batch, and episodes whose keys and values are kept (beyond that they are rebuilt).
+        seed: of the sampling. With the episode's own seed, task, attempt and turn it fixes every draw, so the same
+            episode comes out alone, in any batch, and after a resume (up to rounding in other batch sizes).
+        at_most: moves in one batch, and episodes between two moves whose keys and values are kept (more are read again).
     """
 
     def __init__(
@@ -192,7 +195,7 @@ class PolicyAgent:
     ) -> None:
         self.policy, self.temperature, self.max_new, self.at_most = policy, temperature, max_new, at_most
         self.device = policy.model.device
-        self.generator = torch.Generator(self.device).manual_seed(seed)
+        self.seed = seed
         self._sessions: OrderedDict[tuple[Any, ...], _Session] = OrderedDict()
         self._waiting: list[tuple[_Session, asyncio.Future[tuple[list[int], list[float]]]]] = []
         self._working: asyncio.Task[None] | None = None
@@ -205,6 +208,8 @@ class PolicyAgent:
                 f"The episode needs more than the model's window of {self.policy.window} tokens at turn "
                 f"{len(episode.turns)}; lower max_turns or max_new, or use a model with a longer window."
             )
+        rng = episode.rng("policy", str(self.seed))
+        session.noise = [rng.random() for _ in range(self.max_new)]
         reply: asyncio.Future[tuple[list[int], list[float]]] = asyncio.get_running_loop().create_future()
         self._waiting.append((session, reply))
         if self._working is None or self._working.done():
@@ -261,11 +266,12 @@ class PolicyAgent:
             ids[i, fresh - len(s.pending) :] = torch.tensor(s.pending, device=self.device)
             real[i, past + fresh - len(s.pending) : past + fresh] = True
         replies: list[tuple[list[int], list[float]]] = [([], []) for _ in sessions]
+        noise = torch.tensor([s.noise for s in sessions], dtype=torch.float64, device=self.device)
         rows = list(range(len(sessions)))
         """Row of the slab -> session; ended ones drop out when they are half of the rows."""
         start, end = past, past + fresh
         for step in range(self.max_new):
-            chosen, logprobs = self._sample(self._logits(ids, slab, real, start, end))
+            chosen, logprobs = self._sample(self._logits(ids, slab, real, start, end), noise[rows, step])
             live = real.any(1) if step == 0 else real[:, end - 1]
             for row, (going, token, logprob) in enumerate(zip(live.tolist(), chosen.tolist(), logprobs.tolist(), strict=True)):
                 if going:
@@ -333,13 +339,15 @@ class PolicyAgent:
             session.length = session.kv.shape[2]
             session.pending = [replies[rows[row]][0][-1]]
 
-    def _sample(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B,) ids and their (B,) log-probabilities at the sampling temperature."""
+    def _sample(self, logits: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B,) ids and their (B,) log-probabilities at the sampling temperature, from (B,) numbers in [0, 1).
+
+        Drawn through the distribution function: so a row's ids depend on its own numbers only, never on the batch.
+        """
         logprobs = torch.log_softmax(logits / (self.temperature or 1.0), -1)
         if self.temperature == 0:
             chosen = logprobs.argmax(-1)
-        else:  # by the inverse of the distribution function: five times as fast as torch.multinomial on a CPU
+        else:
             cdf = logprobs.double().exp().cumsum(-1)
-            point = cdf[:, -1:] * torch.rand(len(cdf), 1, generator=self.generator, device=cdf.device, dtype=cdf.dtype)
-            chosen = torch.searchsorted(cdf, point, right=True)[:, 0].clamp(max=cdf.shape[1] - 1)
+            chosen = torch.searchsorted(cdf, noise[:, None] * cdf[:, -1:], right=True)[:, 0].clamp(max=cdf.shape[1] - 1)
         return chosen, logprobs.gather(1, chosen[:, None])[:, 0]

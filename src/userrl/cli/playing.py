@@ -3,45 +3,84 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
-from collections.abc import Mapping
-from contextlib import AsyncExitStack
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from rich.prompt import Prompt
-from rich.table import Table
+from rich.status import Status
 
 from userrl.agents.human import HumanAgent
-from userrl.cli.show import err, mix_table, out, print_episode, progress, safe, summary_table
+from userrl.cli.show import (
+    LEGEND,
+    Watch,
+    counterpart,
+    err,
+    mix_text,
+    new_table,
+    out,
+    print_episode,
+    progress,
+    safe,
+    say,
+    sentence,
+    summary_table,
+)
 from userrl.config import resolve
-from userrl.core import Agent, Cast, Episode
-from userrl.evaluate.metrics import summarize
+from userrl.core import Action, Agent, Cast, Episode
+from userrl.errors import ConfigError, EndpointRefused, RunStopped, SeatError, UserRLError
+from userrl.evaluate.metrics import Summary, summarize
 from userrl.evaluate.run import EvalJob, plan
 from userrl.evaluate.run import evaluate as run_evaluation
-from userrl.gyms.base import find, known
+from userrl.gyms.base import Gym, find, known
 from userrl.pipeline import seats
 from userrl.rollout import play as play_episode
 from userrl.store import Store
 from userrl.users.human import HumanSeat
 
+Seat = Literal["agent", "user"]
+
 
 def gyms() -> None:
-    table = Table(title="Gyms", title_justify="left")
-    for column in ("gym", "what the agent does", "split", "license"):
+    """A gym that cannot be loaded is named and does not hide the others."""
+    table = new_table()
+    for column in ("gym", "split"):
         table.add_column(column)
     table.add_column("tasks", justify="right")
+    table.add_column("license")
+    broken: dict[str, str] = {}
     for name in sorted(known()):
-        gym = find(name)
-        for i, (split, tasks) in enumerate(gym.sets().items()):
-            table.add_row(name if i == 0 else "", gym.summary if i == 0 else "", split, tasks.license, str(tasks.count))
+        try:
+            gym = find(name)
+            sets = gym.sets()
+        except (ImportError, AttributeError, UserRLError) as error:
+            broken[name] = str(error)
+            continue
+        say(name, safe(sentence(gym.summary)), "bold", width=max(map(len, known())) + 2)
+        for i, (split, tasks) in enumerate(sets.items()):
+            table.add_row(safe(name if i == 0 else ""), safe(split), str(tasks.count), safe(tasks.license), end_section=i == len(sets) - 1)
+    out.print()
     out.print(table)
-    out.print(safe("Play one: userrl play intention      Evaluate: userrl eval intention --agent expert:0.8", "dim"))
+    out.print(safe("Play one:  userrl play intention\nEvaluate:  userrl eval intention --agent expert:0.8 --tasks 20", "dim"))
+    for name, problem in broken.items():
+        err.print(safe(f"Gym {name!r} cannot be loaded: {problem}", "yellow"), soft_wrap=True)
+
+
+# --- play ----------------------------------------------------------------------------------------------------
+
+
+class Left(Exception):
+    """The person left the game."""
 
 
 def play(
     gym_name: str,
-    seat: Literal["agent", "user"],
+    seat: Seat,
     task_id: str | None,
     agent: str,
     user: str,
@@ -50,72 +89,234 @@ def play(
     seed: int | None,
     save: Path | None,
 ) -> None:
+    """An episode that is left is kept as far as it was played; one that fails is kept and ends the command with an error."""
     gym = find(gym_name)
-    tasks = gym.tasks("test")
-    task = gym.task(task_id) if task_id else random.Random(seed).choice(tasks)
-    start = Episode(task, seed=seed or 0, max_turns=max_turns)
-    try:
-        episode = asyncio.run(_play(start, seat, agent, user, judge))
-    except EOFError:
-        err.print(safe("\nNo more input: the game ends here.", "dim"))
-        return
-    out.print()
-    print_episode(episode, "The whole game, with the reward of each turn")
-    if save:
-        with Store(save) as store:
+    if max_turns < 1:
+        raise ConfigError(f"max_turns is {max_turns}; expected at least 1.")
+    if seat == "user" and counterpart(gym_name) == "gym":
+        others = ", ".join(name for name in sorted(known()) if counterpart(name) == "user")
+        raise ConfigError(
+            f"Gym {gym_name!r} asks its user nothing: the rules alone answer the agent, so there is no seat for a user. "
+            f"Be the agent (userrl play {gym_name}), or the user of another gym ({others or 'none is installed'})."
+        )
+    task = gym.task(task_id) if task_id else random.Random(seed).choice(gym.tasks("test"))
+    with Store(save) if save else nullcontext() as store:
+        episode = asyncio.run(_play(Episode(task, seed=seed or 0, max_turns=max_turns), seat, agent, user, judge))
+        if store and episode.turns:
             store.append(episode)
+    out.print()
+    if episode.turns:
+        print_episode(episode, "The game, with the reward of each turn")
+    elif episode.stop == "running":
+        out.print(safe("You left before the first turn was over: there is nothing to keep.", "dim"))
+    if save and episode.turns:
+        out.print(safe(f"Kept in {save}", "dim"), soft_wrap=True)
+    if episode.stop == "error":
+        raise SeatError(episode.error)
 
 
-async def _play(start: Episode, seat: Literal["agent", "user"], agent: str, user: str, judge: str) -> Episode:
-    def show(name: str, text: str) -> None:
-        out.print(safe(f"{name}: ", "bold cyan"), safe(text), end="\n", sep="")
-
+async def _play(start: Episode, seat: Seat, agent: str, user: str, judge: str) -> Episode:
+    gym, other = find(start.task.gym), counterpart(start.task.gym)
     async with AsyncExitStack() as stack:
-        cast_of = await seats.cast(user, judge, stack)
-        cast = cast_of(start.task.gym)
+        cast = (await seats.cast(user, judge, stack))(gym.name)
+        remote = any("@" in spec for spec in (agent if seat == "user" else user, judge))
+        ask = asker(stack.enter_context(out.status("waiting for an answer")) if remote else None)
         player: Agent
         if seat == "agent":
-            gym = find(start.task.gym)
-            out.print(safe(f"You are the agent: {gym.summary}. At most {start.max_turns} turns; Ctrl-C leaves.\n", "dim"))
-            player = HumanAgent(lambda what, choices: Prompt.ask(safe(what, "bold"), console=out, choices=list(choices) or None), show)
+            introduce_agent(gym, start.max_turns)
+            player = HumanAgent(ask, lambda text: say(other, safe(text)), hint)
         else:
-            out.print(safe("You are the user; an agent talks to you, and a separate judge marks it. Ctrl-C leaves.\n", "dim"))
-            player = await seats.agent(agent, stack)
-            cast = Cast(HumanSeat(lambda what: Prompt.ask(safe(what, "bold"), console=out), show), cast.judge)
-        return await play_episode(start, player, cast)
+            player = await seats.agent(agent, stack, gyms=[gym.name])
+            introduce_user(start.task.prompt)
+            cast = replace(cast, user=HumanSeat(ask, show_fact, hint, known=[start.task.prompt]))
+        watched = Watched(player, start)
+        try:
+            return await play_episode(start, watched, cast)
+        except (Left, asyncio.CancelledError):
+            return watched.episode
+        except EndpointRefused as error:
+            return watched.episode.fail(str(error))
+
+
+class Watched:
+    """An agent that remembers how far its episode has come, for when the game is left in the middle of a turn."""
+
+    def __init__(self, agent: Agent, episode: Episode) -> None:
+        self.agent, self.episode = agent, episode
+
+    async def act(self, episode: Episode) -> Action:
+        self.episode = episode
+        return await self.agent.act(episode)
+
+
+def introduce_agent(gym: type[Gym], max_turns: int) -> None:
+    out.print(safe(f"You are the agent. {sentence(gym.summary)}", "bold"))
+    if len(gym.actions) == 1:
+        [what] = gym.actions.values()
+        out.print(safe(f"Each line that you type is one turn: {what}.", "dim"))
+    else:
+        out.print(safe("Each line that you type is one turn. It begins with a choice:", "dim"))
+        for kind, what in gym.actions.items():
+            say(f"  {kind}", safe(what, "dim"), "bold", width=12)
+    out.print(safe(f"You have {max_turns} turns and see your rewards at the end. Ctrl-D or Ctrl-C leaves.\n", "dim"))
+
+
+def introduce_user(prompt: str) -> None:
+    out.print(safe("You are the user. An agent tries to help you; a judge, who is not you, marks it.", "bold"))
+    out.print(safe("Answer what it asks, and only that. Ctrl-D or Ctrl-C leaves.\n", "dim"))
+    say("you", safe(prompt))
+
+
+def asker(waiting: Status | None) -> Callable[[str], str]:
+    """A function that asks for a line. Raises Left at the end of the input and at Ctrl-C."""
+    if sys.stdin.isatty():
+        with suppress(ImportError):
+            import readline  # noqa: F401  # arrow keys and history in `input`
+
+    def ask(prompt: str) -> str:
+        if waiting:
+            waiting.stop()
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio's would wait for the line to end
+        try:
+            typed = input(f"{safe(prompt).plain:<7} ")
+        except (EOFError, KeyboardInterrupt):
+            out.print()
+            raise Left from None
+        finally:
+            signal.signal(signal.SIGINT, before)
+        if not sys.stdin.isatty():
+            out.print(safe(typed), soft_wrap=True)
+        if waiting:
+            waiting.start()
+        return typed.encode("utf-8", "replace").decode("utf-8")
+
+    return ask
+
+
+def hint(text: str) -> None:
+    say("", safe(text, "yellow"))
+
+
+def show_fact(name: str, fact: Any, agents: bool) -> None:
+    """A fact of a query, for the person who is the user."""
+    if agents and isinstance(fact, str):
+        say("agent", safe(fact))
+    elif isinstance(fact, str):
+        say(name, safe(fact))
+    elif rows := _as_rows(fact):
+        table = new_table(f"Your {name}, which the agent does not see")
+        for column in rows[0]:
+            table.add_column(safe(column))
+        for row in rows:
+            table.add_row(*(safe(value) for value in row.values()))
+        out.print(table)
+    else:
+        for item in fact if isinstance(fact, list | tuple) else [fact]:
+            say("agent" if agents else name, safe(item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)))
+
+
+def _as_rows(fact: Any) -> list[dict[str, str]]:
+    """A list of objects that all have the same fields, of texts; else nothing."""
+    if not isinstance(fact, list | tuple) or not all(isinstance(row, dict) for row in fact):
+        return []
+    rows = [{str(name): value for name, value in row.items()} for row in fact]
+    texts = all(isinstance(value, str) for row in rows for value in row.values())
+    return rows if texts and all(row.keys() == rows[0].keys() for row in rows) else []
+
+
+# --- eval ----------------------------------------------------------------------------------------------------
 
 
 def evaluate(folder: Path, config: Path | None, flags: Mapping[str, Any], resume: bool, at_once: int) -> None:
-    job = resolve(EvalJob, config, {"agent": "expert", **flags} if config is None and flags["agent"] is None else flags)
-    episodes = asyncio.run(_evaluate(job, folder, resume, at_once))
-    report(job.agent, episodes)
-    out.print(safe(f"Episodes: {folder / 'episodes.jsonl'}", "dim"))
-
-
-async def _evaluate(job: EvalJob, folder: Path, resume: bool, at_once: int) -> list[Episode]:
-    done: list[Episode] = []
-    async with AsyncExitStack() as stack:
-        cast = await seats.cast(job.user, job.judge, stack)
-        agent = await seats.agent(job.agent, stack, temperature=job.temperature, seed=job.seed)
-        bar = stack.enter_context(progress())
-        line = bar.add_task(f"eval {job.agent}", total=len(plan(job)), note="")
-
-        def note(episode: Episode) -> None:
-            done.append(episode)
-            errors = sum(e.stop == "error" for e in done)
-            scored = [sum(e.rewards) for e in done if e.stop != "error"]
-            mean = sum(scored) / len(scored) if scored else float("nan")
-            bar.update(line, advance=1, note=f"mean {mean:.3f}" + (f", {errors} errors" if errors else ""))
-
-        return await run_evaluation(job, agent, cast, folder, resume=resume, at_once=at_once, on_end=note)
-
-
-def report(name: str, episodes: list[Episode]) -> None:
-    """The tables of an evaluation."""
-    rows = [(name, s) for s in summarize(episodes)]
-    out.print(summary_table(rows, "Scores, 95% intervals clustered by task"))
-    for _, s in rows:
-        out.print(mix_table([(name, s.mix)], f"Actions in {s.gym}, share of all turns"))
+    default = None if config else "expert"
+    job = resolve(EvalJob, config, {**flags, "agent": flags["agent"] or default})
+    with kept(folder), progress() as watch:
+        episodes = asyncio.run(_evaluate(job, folder, resume, at_once, watch))
+    report(job, episodes)
+    out.print(safe(f"Episodes: {folder / 'episodes.jsonl'}", "dim"), soft_wrap=True)
     failed = [e for e in episodes if e.stop == "error"]
     if failed:
-        err.print(safe(f"{len(failed)} episodes ended by a failure and have no score. The first: {failed[0].error}", "yellow"))
+        raise_if = len(failed) == len(episodes)
+        message = f"{len(failed)} of {len(episodes)} episodes ended by a failure and have no score. The first: {failed[0].error}"
+        if raise_if:
+            raise RunStopped(message)
+        err.print(safe(f"{message}\nThe same command with --resume plays them anew.", "yellow"), soft_wrap=True)
+
+
+async def _evaluate(job: EvalJob, folder: Path, resume: bool, at_once: int, watch: Watch) -> list[Episode]:
+    async with AsyncExitStack() as stack:
+        agent, cast = await seated(job, stack)
+        return await run_evaluation(job, agent, cast, folder, resume=resume, at_once=at_once, on_end=counted(f"eval {job.agent}", job, watch))
+
+
+async def seated(job: EvalJob, stack: AsyncExitStack) -> tuple[Agent, Callable[[str], Cast]]:
+    """The agent and the casts of a job, whose names are all checked before anything is written."""
+    agent = await seats.agent(job.agent, stack, gyms=job.gyms, endpoints=job.endpoints, temperature=job.temperature, seed=job.seed)
+    return agent, await seats.cast(job.user, job.judge, stack, endpoints=job.endpoints)
+
+
+def counted(stage: str, job: EvalJob, watch: Watch) -> Callable[[Episode], None]:
+    """A function to call with each episode that ends: tells `watch` how many there are, their mean reward and failures."""
+    of = len(plan(job))
+    rewards: list[float] = []
+    ended = 0
+    watch(stage, 0, of, "")
+
+    def note(episode: Episode) -> None:
+        nonlocal ended
+        ended += 1
+        if episode.stop != "error":
+            rewards.append(sum(episode.rewards))
+        mean = f"mean reward {sum(rewards) / len(rewards):.3f}" if rewards else ""
+        failed = f"{ended - len(rewards)} failed" if ended > len(rewards) else ""
+        watch(stage, ended, of, ", ".join(filter(None, (mean, failed))))
+
+    return note
+
+
+@contextmanager
+def kept(folder: Path) -> Iterator[None]:
+    """Around a run: one that gives up says what is kept; one that fails before its first record leaves no folder in the way."""
+    new = not (folder / "config.json").exists()
+    try:
+        yield
+    except (RunStopped, EndpointRefused) as error:
+        if _recorded(folder):
+            raise RunStopped(f"{error}\nWhat was played is kept in {folder}; go on with the same command and --resume.") from error
+        raise
+    finally:
+        if new and not _recorded(folder):
+            _clear(folder)
+
+
+def _recorded(folder: Path) -> bool:
+    return any(file.name != "config.json" and file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
+def _clear(folder: Path) -> None:
+    with suppress(OSError):  # whatever cannot be removed is in nobody's way but the next run's, which says so
+        for file in folder.iterdir():
+            if file.is_file():
+                file.unlink()
+        folder.rmdir()
+
+
+def report(job: EvalJob, episodes: Sequence[Episode]) -> None:
+    """The table of an evaluation and what was done in it."""
+    summaries = summarize(episodes)
+    out.print(summary_table([(job.agent, s) for s in summaries], headline(job, summaries)))
+    out.print(safe(LEGEND, "dim"))
+    if any(s.mix for s in summaries):
+        out.print(safe("\nShare of each sort of action", "bold"))
+        for s in summaries:
+            say(s.gym, safe(mix_text(s.mix)), "", width=max(len(s.gym) for s in summaries) + 2)
+    out.print()
+
+
+def headline(job: EvalJob, summaries: Sequence[Summary]) -> str:
+    """Who was evaluated on what, as far as it is the same in all lines of the table."""
+    counts = {s.tasks for s in summaries}
+    tasks = f"{counts.pop()} {job.split} tasks" if len(counts) == 1 else f"{job.split} tasks"
+    where = f" of {summaries[0].gym}" if len(summaries) == 1 else " of each gym"
+    attempts = f", {job.attempts} episodes of each" if job.attempts > 1 else ""
+    return f"{job.agent}: {tasks}{where}{attempts}"

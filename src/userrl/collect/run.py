@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from userrl.collect.select import Selection, select
+from userrl.config import Count
 from userrl.core import Agent, Cast, Episode
 from userrl.evaluate.run import EvalJob, evaluate
 from userrl.store import dump, read
@@ -19,9 +20,9 @@ class CollectJob(EvalJob):
     """Expert episodes on training tasks, and how many of them to keep."""
 
     split: str = "train"
-    top_k: int | None = None
+    top_k: Count | None = None
     """The best so many episodes of each gym; all whole, valid ones by default."""
-    per_task: int | None = None
+    per_task: Count | None = None
 
 
 async def collect(

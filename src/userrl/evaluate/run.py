@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from userrl.config import as_dict
+from userrl.config import AtLeast0, Count, as_dict
 from userrl.core import DEFAULT_MAX_TURNS, Agent, Cast, Episode, Task
 from userrl.errors import ConfigError
 from userrl.gyms.base import find
+from userrl.llm.endpoint import lasting
 from userrl.rollout import play_recorded, starts
 from userrl.store import RunFolder
 
@@ -22,16 +23,18 @@ class EvalJob:
     agent: str
     gyms: tuple[str, ...] = ("intention",)
     split: str = "test"
-    tasks: int | None = None
+    tasks: Count | None = None
     """The first so many tasks of the split; all by default."""
-    attempts: int = 1
-    max_turns: int = DEFAULT_MAX_TURNS
+    attempts: Count = 1
+    max_turns: Count = DEFAULT_MAX_TURNS
     seed: int = 0
     user: str = "scripted"
     judge: str = "scripted"
-    temperature: float | None = None
+    temperature: AtLeast0 | None = None
     rules: Mapping[str, Any] = field(default_factory=dict)
     """Settings for every gym, e.g. {"compat": "userrl"}."""
+    endpoints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Role -> settings of the endpoint behind it, e.g. {"agent": {"tools": False}}."""
 
 
 def chosen_tasks(gyms: Sequence[str], split: str, count: int | None) -> list[Task]:
@@ -67,6 +70,7 @@ async def evaluate(
         max_errors: failed episodes that stop the run; a tenth of all, at least 8, by default.
     """
     episodes = plan(job)
-    run = RunFolder(folder, {"kind": "eval", **as_dict(job)}, resume=resume)
+    config = {"kind": "eval", **as_dict(job), "endpoints": lasting(job.endpoints)}
+    run = RunFolder(folder, config, resume=resume)
     limit = max(8, len(episodes) // 10) if max_errors is None else max_errors
     return await play_recorded(episodes, agent, cast, run, at_once=at_once, max_errors=limit, on_end=on_end)

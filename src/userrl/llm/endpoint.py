@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
@@ -12,13 +13,15 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
-from userrl.errors import ConfigError
+from userrl.errors import ConfigError, UnknownName
 
 Role = Literal["agent", "user", "judge"]
 Structured = Literal["json_schema", "json_object", "none"]
 
 OPENAI_URL = "https://api.openai.com/v1"
-KEY_NAMES = ("USERRL_API_KEY", "OPENAI_API_KEY")
+OPENAI_KEY = "OPENAI_API_KEY"
+"""Environment variable whose key is sent to OPENAI_URL and nowhere else."""
+KEY_NAMES = ("USERRL_API_KEY", OPENAI_KEY)
 """Environment variables that may hold the key of any role, the first that is set wins."""
 
 RESERVED = ("model", "messages", "stream", "n")
@@ -40,7 +43,10 @@ class Endpoint:
     url: str = OPENAI_URL
     """The base URL, which usually ends in /v1; `/chat/completions` is put behind it."""
     key_env: str | tuple[str, ...] = KEY_NAMES
-    """Environment variable that holds the key, or several of which the first that is set wins. None need be set."""
+    """Environment variable that holds the key, or several of which the first that is set wins. None need be set.
+
+    OPENAI_API_KEY counts for OPENAI_URL alone, so that it never reaches another host.
+    """
     key: SecretStr | None = field(default=None, repr=False)
     """The key itself, for callers that do not keep it in the environment; goes before `key_env`."""
     timeout_s: float = 120.0
@@ -70,12 +76,22 @@ class Endpoint:
             value = getattr(self, name)
             optional = name in ("temperature", "max_tokens")
             lowest = {"timeout_s": 0.001, "max_tokens": 1}.get(name, 0)
-            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            kinds, kind = (int, "whole number") if name in ("max_retries", "max_tokens") else (int | float, "number")
+            number = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
             if not (number and value >= lowest) and not (optional and value is None):
-                raise ConfigError(f"{name} of endpoint {self.model!r} is {value!r}; expected a number of at least {lowest:g}.")
+                raise ConfigError(f"{name} of endpoint {self.model!r} is {value!r}; expected a {kind} of at least {lowest:g}.")
+        if not isinstance(self.tools, bool):
+            raise ConfigError(f"tools of endpoint {self.model!r} is {self.tools!r}; expected true or false.")
         if self.structured not in get_args(Structured):
             known = ", ".join(get_args(Structured))
             raise ConfigError(f"structured of endpoint {self.model!r} is {self.structured!r}; expected one of {known}.")
+        if not _is_json_object(self.extra):
+            raise ConfigError(f"extra of endpoint {self.model!r} is {self.extra!r:.60}; expected names and JSON values.")
+        if self.key is None and self.key_env and not self.key_names:
+            raise ConfigError(
+                f"key_env of endpoint {self.model!r} is {OPENAI_KEY}, which is sent to {OPENAI_URL} alone, not to {self.url}. "
+                f"Put that endpoint's key into USERRL_API_KEY, or name another variable."
+            )
         if taken := sorted(set(RESERVED) & set(self.extra)):
             raise ConfigError(f"extra of endpoint {self.model!r} sets {taken[0]!r}, which is the client's own; leave it out.")
 
@@ -89,7 +105,9 @@ class Endpoint:
 
     @property
     def key_names(self) -> tuple[str, ...]:
-        return (self.key_env,) if isinstance(self.key_env, str) else tuple(self.key_env)
+        """The variables in which a key for this URL is looked for, in order."""
+        names = (self.key_env,) if isinstance(self.key_env, str) else tuple(self.key_env)
+        return names if self.url == OPENAI_URL else tuple(name for name in names if name != OPENAI_KEY)
 
     def find_key(self) -> tuple[SecretStr | None, str]:
         """The key, if there is one, and a sentence for error messages: where it comes from and how to set it.
@@ -102,8 +120,12 @@ class Endpoint:
         for name in self.key_names:
             if value := os.environ.get(name, "").strip():
                 return _checked_key(value, name), f"The key came from the environment variable {name}; put the right one there."
+        if not self.key_names:
+            return None, "No key was sent, as key_env names no variable; name the one that holds the key."
         names = " or ".join(self.key_names)
-        return None, f"No key was sent, as the environment holds no {names}; put the key there."
+        other = self.url != OPENAI_URL and bool(os.environ.get(OPENAI_KEY))
+        hint = f" ({OPENAI_KEY} is sent to {OPENAI_URL} alone.)" if other else ""
+        return None, f"No key was sent, as the environment holds no {names}; put the key there.{hint}"
 
     def record(self) -> dict[str, Any]:
         """The settings as JSON values, without the key: for a run's saved configuration."""
@@ -111,15 +133,33 @@ class Endpoint:
         return {**values, "key_env": list(self.key_names), "extra": dict(self.extra)}
 
 
+SETTINGS = tuple(f.name for f in fields(Endpoint) if f.name not in ("model", "url"))
+JOB_SETTINGS = tuple(name for name in SETTINGS if not name.startswith("key"))
+"""What a job's table `[endpoints.<role>]` may set. A job is saved and passed on, so it neither holds nor names a key."""
+PATIENCE = ("timeout_s", "max_retries", "backoff_s", "max_wait_s")
+"""Settings that may change while a run goes on: they bear on whether a model answers, not on what it answers."""
+
+
+def lasting(endpoints: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """A job's endpoint tables without PATIENCE: what a resumed run must have in common with the one begun."""
+    kept = {role: {name: v for name, v in table.items() if name not in PATIENCE} for role, table in endpoints.items()}
+    return {role: table for role, table in kept.items() if table}
+
+
 def parse_endpoint(spec: str, role: Role | None = None, **settings: Any) -> Endpoint:
     """The endpoint of a command-line text: `MODEL@URL`, or `MODEL` or `MODEL@` for one at OpenAI.
 
-    The key is looked for in USERRL_<ROLE>_API_KEY when a role is given, then in USERRL_API_KEY, then in
-    OPENAI_API_KEY. `settings` are further fields of `Endpoint`. Raises ConfigError for a spec that does not fit.
+    The key is looked for in USERRL_<ROLE>_API_KEY when a role is given, then in USERRL_API_KEY, then, for
+    OPENAI_URL alone, in OPENAI_API_KEY. `settings` are further fields of `Endpoint`.
+
+    Raises ConfigError for a spec that does not fit, UnknownName for a setting that an endpoint does not have.
 
     >>> parse_endpoint("qwen3@http://localhost:8000/v1", "judge").route
     'http://localhost:8000/v1/chat/completions'
     """
+    for name in settings:
+        if name not in SETTINGS:
+            raise UnknownName(f"setting of the {role or 'model'}'s endpoint", name, SETTINGS)
     own = (f"USERRL_{role.upper()}_API_KEY",) if role else ()
     settings = {"key_env": (*own, *KEY_NAMES), **settings}
     if match := _SPEC.fullmatch(spec.strip()):
@@ -153,6 +193,14 @@ def _checked_url(url: str) -> str:
     if parts.query or parts.fragment:
         raise wrong("ends in a ?query or #fragment, which a base URL cannot have")
     return url.rstrip("/").removesuffix(_ROUTE)
+
+
+def _is_json_object(value: Any) -> bool:
+    try:
+        json.dumps(dict(value), allow_nan=False)
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def _checked_key(key: str, source: str) -> SecretStr:

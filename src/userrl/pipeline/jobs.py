@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +12,12 @@ from typing import Any
 from userrl.agents.policy import Policy, set_threads
 from userrl.agents.tiny import Shape, new_policy
 from userrl.collect.run import load
-from userrl.config import as_dict
+from userrl.config import Count, as_dict
 from userrl.errors import ConfigError
 from userrl.evaluate.metrics import action_mix, share
 from userrl.evaluate.run import chosen_tasks
 from userrl.gyms.base import gym_of
+from userrl.llm.endpoint import lasting
 from userrl.pipeline import seats
 from userrl.store import RunFolder
 from userrl.train import grpo, sft
@@ -36,7 +37,7 @@ class SFTJob:
     shape: Shape = field(default_factory=Shape)
     """Of the tiny policy."""
     sft: sft.SFTConfig = field(default_factory=sft.SFTConfig)
-    threads: int = 1
+    threads: Count = 1
 
 
 def fine_tune(job: SFTJob, folder: Path, *, resume: bool = False, on_step: Callable[[int, float], None] | None = None) -> Path:
@@ -70,8 +71,10 @@ class RLJob:
     split: str = "train"
     user: str = "scripted"
     judge: str = "scripted"
+    endpoints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Role (user or judge) -> settings of the endpoint behind it."""
     grpo: grpo.GRPOConfig = field(default_factory=grpo.GRPOConfig)
-    threads: int = 1
+    threads: Count = 1
 
 
 async def reinforce(
@@ -86,8 +89,8 @@ async def reinforce(
     tasks = chosen_tasks(job.gyms, job.split, None)
     random.Random(f"rl|{job.grpo.seed}").shuffle(tasks)
     async with AsyncExitStack() as stack:
-        cast = await seats.cast(job.user, job.judge, stack)
-        run = RunFolder(folder, {"kind": "rl", **as_dict(job)}, resume=resume)
+        cast = await seats.cast(job.user, job.judge, stack, endpoints=job.endpoints)
+        run = RunFolder(folder, {"kind": "rl", **as_dict(job), "endpoints": lasting(job.endpoints)}, resume=resume)
         log = stack.enter_context(run.store("train.jsonl"))
         record = stack.enter_context(run.store("episodes.jsonl", tokens=False))
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_args
 
 from userrl.core import Action, Agent, Cast, Episode
 from userrl.errors import ConfigError, UnknownName
 from userrl.gyms.base import TRAITS, find
 from userrl.llm import ChatClient, parse_endpoint
+from userrl.llm.endpoint import JOB_SETTINGS, SETTINGS, Role
 from userrl.users.llm import LLMSeat
 
-AGENT_HELP = "expert[:SKILL], a baseline of the gym (random, ...), the folder of a local model, or MODEL@URL"
-SEAT_HELP = "scripted[:plain|terse|hesitant] or MODEL@URL"
+AGENT_HELP = "expert[:SKILL], an agent without skill (random, ...), the folder of a local model, or MODEL@URL (MODEL@ alone for OpenAI)"
+USER_HELP = f"scripted[:{'|'.join(TRAITS)}] or MODEL@URL"
+JUDGE_HELP = "scripted or MODEL@URL"
+
+Endpoints = Mapping[str, Mapping[str, Any]]
+"""Role -> settings of its endpoint, as in a job's tables `[endpoints.agent]`; see `JOB_SETTINGS`."""
 
 
 @dataclass(frozen=True)
@@ -27,36 +33,57 @@ class PerGym:
         return await self.choose(episode.task.gym).act(episode)
 
 
-async def agent(spec: str, stack: AsyncExitStack, *, temperature: float | None = None, max_new: int = 512, seed: int = 0) -> Agent:
+async def agent(
+    spec: str,
+    stack: AsyncExitStack,
+    *,
+    gyms: Sequence[str] = (),
+    endpoints: Endpoints | None = None,
+    temperature: float | None = None,
+    max_new: int = 512,
+    seed: int = 0,
+) -> Agent:
     """The agent that `spec` names; connections live until the stack closes.
+
+    Args:
+        gyms: those it will play, so that a name that one of them lacks is found before play begins.
+        temperature: of a model's sampling; goes before the one in `endpoints`.
+        max_new, seed: of a local model.
 
     Raises ConfigError or UnknownName for a spec that names nothing.
     """
+    check_endpoints(endpoints or {})
     name, _, dial = spec.partition(":")
-    if "@" in spec:
-        from userrl.agents.llm import LLMAgent
-
-        client = await stack.enter_async_context(ChatClient(parse_endpoint(spec, role="agent", temperature=temperature)))
-        return LLMAgent(client)
-    if name == "expert":
-        skill = _skill(dial)
-        experts: dict[str, Agent] = {}
-        return PerGym(lambda gym: experts.setdefault(gym, find(gym).expert(skill)))
-    if Path(spec).is_dir():
+    if spec.strip() and Path(spec).is_dir():
         from userrl.agents.policy import Policy, PolicyAgent
 
         policy = Policy.load(Path(spec))
         policy.model.eval()
         return PolicyAgent(policy, temperature=1.0 if temperature is None else temperature, max_new=max_new, seed=seed)
+    if "@" in spec:
+        from userrl.agents.llm import LLMAgent
+
+        more = {} if temperature is None else {"temperature": temperature}
+        return LLMAgent(await _client(spec, "agent", stack, endpoints, **more))
+    if name == "expert":
+        skill = _skill(dial)
+        experts: dict[str, Agent] = {}
+        return PerGym(lambda gym: experts.setdefault(gym, find(gym).expert(skill)))
     if "/" in spec:
-        raise ConfigError(f"No folder {spec!r}. An agent is {AGENT_HELP}.")
+        raise ConfigError(f"There is no folder {spec!r}. An agent is {AGENT_HELP}.")
+
+    found: dict[str, Agent] = {}
 
     def baseline(gym: str) -> Agent:
-        agents = find(gym).baselines()
-        if spec not in agents:
-            raise UnknownName(f"agent for gym {gym!r}", spec, ["expert", *agents], f"An agent is {AGENT_HELP}.")
-        return agents[spec]
+        if gym not in found:
+            agents = find(gym).baselines()
+            if spec not in agents:
+                raise UnknownName(f"agent for gym {gym!r}", spec, ["expert", *agents], f"An agent is {AGENT_HELP}.")
+            found[gym] = agents[spec]
+        return found[gym]
 
+    for gym in gyms:
+        baseline(gym)
     return PerGym(baseline)
 
 
@@ -70,21 +97,25 @@ def _skill(dial: str) -> float:
     return skill
 
 
-async def cast(user: str, judge: str, stack: AsyncExitStack) -> Callable[[str], Cast]:
-    """Gym name -> cast, from one spec for each seat. Both scripted seats of a gym come from its `scripted` module."""
-    clients = {
-        role: await stack.enter_async_context(ChatClient(parse_endpoint(spec, role=role)))
-        for role, spec in (("user", user), ("judge", judge))
-        if "@" in spec
+async def cast(user: str, judge: str, stack: AsyncExitStack, *, endpoints: Endpoints | None = None) -> Callable[[str], Cast]:
+    """Gym name -> cast, from one spec for each seat. Both scripted seats of a gym come from its `scripted` module.
+
+    Raises ConfigError or UnknownName for a spec that names nothing.
+    """
+    check_endpoints(endpoints or {})
+    models = {
+        "user": LLMSeat(await _client(user, "user", stack, endpoints), "user") if "@" in user else None,
+        "judge": LLMSeat(await _client(judge, "judge", stack, endpoints), "judge") if "@" in judge else None,
     }
+    trait = "plain" if models["user"] else _trait(user)
+    if not models["judge"] and judge != "scripted":
+        raise UnknownName("judge", judge, ["scripted"], f"A judge is {JUDGE_HELP}.")
     casts: dict[str, Cast] = {}
 
     def of(gym: str) -> Cast:
         if gym not in casts:
-            casts[gym] = Cast(
-                LLMSeat(clients["user"], "user") if "user" in clients else find(gym).cast(_trait(user)).user,
-                LLMSeat(clients["judge"], "judge") if "judge" in clients else find(gym).cast(_trait(judge)).judge,
-            )
+            scripted = find(gym).cast(trait)
+            casts[gym] = Cast(models["user"] or scripted.user, models["judge"] or scripted.judge)
         return casts[gym]
 
     return of
@@ -93,5 +124,25 @@ async def cast(user: str, judge: str, stack: AsyncExitStack) -> Callable[[str], 
 def _trait(spec: str) -> str:
     kind, _, trait = spec.partition(":")
     if kind != "scripted" or (trait and trait not in TRAITS):
-        raise UnknownName("user or judge", spec, [f"scripted:{t}" for t in TRAITS], f"A seat is {SEAT_HELP}.")
+        raise UnknownName("user", spec, ["scripted", *(f"scripted:{t}" for t in TRAITS)], f"A user is {USER_HELP}.")
     return trait or "plain"
+
+
+def check_endpoints(endpoints: Endpoints) -> None:
+    """Raises UnknownName or ConfigError for a role or a setting that a job cannot have."""
+    for role, settings in endpoints.items():
+        if role not in get_args(Role):
+            raise UnknownName("role in the table [endpoints]", role, get_args(Role))
+        for name in settings:
+            if name in SETTINGS and name not in JOB_SETTINGS:
+                raise ConfigError(
+                    f"[endpoints.{role}] sets {name!r}, but a job holds no keys, as it is saved with its results. "
+                    f"Put the key into the environment variable USERRL_{role.upper()}_API_KEY."
+                )
+            if name not in JOB_SETTINGS:
+                raise UnknownName(f"setting in the table [endpoints.{role}]", name, JOB_SETTINGS)
+
+
+async def _client(spec: str, role: Role, stack: AsyncExitStack, endpoints: Endpoints | None, **more: Any) -> ChatClient:
+    settings = {**(endpoints or {}).get(role, {}), **more}
+    return await stack.enter_async_context(ChatClient(parse_endpoint(spec, role, **settings)))

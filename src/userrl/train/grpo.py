@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from userrl.agents.policy import Policy, PolicyAgent
+from userrl.config import Above0, AtLeast0, Count, Fraction
 from userrl.core import Cast, Episode, Task
 from userrl.errors import ConfigError, RunStopped, needs
 from userrl.rewards.advantage import advantages
@@ -34,36 +35,36 @@ with needs("local", "Training"):
 class GRPOConfig:
     """Settings of a GRPO run."""
 
-    steps: int = 60
-    groups: int = 16
+    steps: Count = 60
+    groups: Count = 16
     """Tasks a step."""
     group_size: int = 8
     """Episodes of each task."""
-    updates: int = 4
+    updates: Count = 4
     """Parts of a batch, one update each."""
-    lr: float = 4e-4
+    lr: Above0 = 4e-4
     warmup: int = 10
-    lr_floor: float = 0.1
+    lr_floor: Fraction = 0.1
     """Share of the learning rate at the end of a cosine; 1 keeps it constant after the warm-up."""
-    clip_low: float = 0.2
-    clip_high: float = 0.28
+    clip_low: AtLeast0 = 0.2
+    clip_high: AtLeast0 = 0.28
     """The ratio new / old probability is kept within [1 - clip_low, 1 + clip_high]."""
-    clip_norm: float = 1.0
-    entropy: float = 0.0
+    clip_norm: Above0 = 1.0
+    entropy: AtLeast0 = 0.0
     """Weight of an entropy bonus."""
     credit: Literal["naive", "equalized", "r2g", "em"] = "equalized"
     score: Literal["sum", "mean", "r2g"] = "r2g"
-    gamma: float = 0.8
+    gamma: Fraction = 0.8
     scale: bool = True
     """Divide a group's advantages by its standard deviation."""
-    temperature: float = 1.0
-    max_new: int = 32
-    max_turns: int = 16
+    temperature: Above0 = 1.0
+    max_new: Count = 32
+    max_turns: Count = 16
     rules: Mapping[str, Any] = field(default_factory=dict)
     max_errors: int | None = None
     """Failed episodes in one step that stop the run; a quarter of them by default."""
     seed: int = 0
-    save_every: int = 10
+    save_every: Count = 10
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from userrl.agents.policy import Policy
+from userrl.config import Above0, AtLeast0, Count
 from userrl.core import Tokens
 from userrl.errors import ConfigError, needs
 from userrl.train import checkpoint
@@ -22,15 +23,15 @@ with needs("local", "Training"):
 class SFTConfig:
     """Settings of a fine-tuning run."""
 
-    steps: int = 1000
-    batch_size: int = 8
-    lr: float = 1.5e-3
+    steps: Count = 1000
+    batch_size: Count = 8
+    lr: Above0 = 1.5e-3
     warmup: int = 30
     """Steps until the learning rate is at its height; then it falls along a cosine to a tenth."""
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
+    weight_decay: AtLeast0 = 0.01
+    clip_norm: Above0 = 1.0
     seed: int = 0
-    save_every: int = 500
+    save_every: Count = 500
 
 
 def train(

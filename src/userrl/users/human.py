@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -13,36 +12,80 @@ from userrl.core import Query
 
 R = TypeVar("R")
 
+YES_NO = {"yes": True, "y": True, "no": False, "n": False}
+
 
 class HumanSeat:
-    """Shows a query's facts to a person and asks for the reply, field by field.
+    """Shows a person what is new in a query and asks for the reply, field by field.
+
+    What was shown once (the wishes, what the agent said before) is not shown again; the agent's new words are,
+    also where it repeats itself. Waits without letting other episodes go on.
 
     Args:
-        ask: given a field's description, returns what was typed.
-        show: shows one fact: its name and its text.
+        ask: given what to ask for, returns the line that was typed.
+        show: shows a fact: its name, its value, and whether it is the agent's words.
+        hint: shows why a line was not accepted.
+        known: texts that the person has seen already, such as the task's opening.
     """
 
-    def __init__(self, ask: Callable[[str], str], show: Callable[[str, str], None]) -> None:
-        self.ask, self.show = ask, show
+    def __init__(
+        self,
+        ask: Callable[[str], str],
+        show: Callable[[str, Any, bool], None],
+        hint: Callable[[str], None],
+        known: Iterable[str] = (),
+    ) -> None:
+        self.ask, self.show, self.hint = ask, show, hint
+        self._seen = {_key(text) for text in known}
 
     async def answer(self, query: Query[R]) -> R:
-        return await asyncio.to_thread(self._answer, query)
-
-    def _answer(self, query: Query[R]) -> R:
-        for name, fact in query.facts.items():
-            self.show(name, fact if isinstance(fact, str) else json.dumps(fact, ensure_ascii=False, indent=1))
+        """The person's reply, asked for until it fits."""
+        for name in sorted(query.facts, key=query.untrusted.__contains__):
+            self._tell(name, query.facts[name], name in query.untrusted)
         model = cast(type[BaseModel], query.reply)
         while True:
             try:
                 return cast(R, model.model_validate({name: self._field(name, field) for name, field in model.model_fields.items()}))
             except ValidationError as error:
-                self.show("not accepted", "; ".join(f"{e['loc'][0]}: {e['msg']}" for e in error.errors()))
+                self.hint("; ".join(f"{e['loc'][0] if e['loc'] else 'reply'}: {e['msg']}" for e in error.errors()))
+
+    def _tell(self, name: str, fact: Any, agents: bool) -> None:
+        if isinstance(fact, list | tuple):
+            fact = [item for item in fact if _key(item) not in self._seen]
+            self._seen.update(map(_key, fact))
+            if not fact:
+                return
+        elif _key(fact) in self._seen and not (agents and isinstance(fact, str)):
+            return
+        self._seen.add(_key(fact))
+        self.show(name, fact, agents)
 
     def _field(self, name: str, field: Any) -> Any:
-        typed = self.ask(field.description or name)
-        if field.annotation is str:
-            return typed
-        try:
-            return json.loads(typed)
-        except ValueError:
-            return typed
+        """A line as the field's value: text, one of the values allowed, yes or no, else JSON."""
+        what = (field.description or name).rstrip(".")
+        kind = field.annotation
+        values: dict[str, Any] = {}
+        if get_origin(kind) is Literal:
+            values = {str(value).casefold(): value for value in get_args(kind)}
+            what = f"{what} ({'/'.join(map(str, get_args(kind)))})"
+        elif kind is bool:
+            values, what = YES_NO, f"{what} (yes/no)"
+        while True:
+            typed = self.ask(what).strip()
+            if values and typed.casefold() in values:
+                return values[typed.casefold()]
+            if values:
+                self.hint(f"{typed!r} is not one of them.")
+            elif typed:
+                return typed if kind is str else _json_or_text(typed)
+
+
+def _key(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _json_or_text(typed: str) -> Any:
+    try:
+        return json.loads(typed)
+    except (ValueError, RecursionError):
+        return typed

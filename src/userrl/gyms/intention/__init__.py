@@ -150,8 +150,11 @@ def question_reward(importances: Sequence[int], penalty: float = 0.2) -> float:
 
 
 def label(episode: Episode, action: Action, new: Sequence[int], addressed: Sequence[int]) -> str:
-    """What sort of question it was, for the action mix; never rewarded."""
-    if len(new) > 1:
+    """What sort of question it was, for the action mix; never rewarded.
+
+    Two question marks, or two details newly covered, make it multi-part, whatever it earned.
+    """
+    if len(new) > 1 or action.text.count("?") > 1:
         return "multi_part"
     if new:
         return "relevant"

@@ -69,8 +69,8 @@ def tasks(
 ) -> list[Task]:
     """The first `count` distinct tasks of a seed.
 
-    The id names domain and text, and the split is fixed by the hash of the text, so no opening text of a test
-    task is ever seen in training, whatever the seeds.
+    The id names domain, seed and place in the seed's stream; the split is fixed by the hash of the text, so no
+    opening text of a test task is ever seen in training, whatever the seeds.
 
     Args:
         split: keep only tasks of this split.
