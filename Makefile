@@ -12,8 +12,8 @@ setup: .venv/ready
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[local,dev]'
 	touch $@
 
-demo: setup  ## the main job: a policy learns to ask better questions
-	$(BIN)/userrl demo --out runs/demo $(ARGS)
+demo: setup  ## the main job; goes on with a demo that was interrupted
+	$(BIN)/userrl demo --out runs/demo $(if $(wildcard runs/demo/config.json),--resume) $(ARGS)
 
 test: setup  ## default tests, a few minutes
 	$(BIN)/pytest

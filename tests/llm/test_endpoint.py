@@ -123,7 +123,7 @@ def test_the_key_of_openai_cannot_be_named_for_another_url() -> None:
 
 
 def test_an_unknown_setting_of_an_endpoint_names_its_near_misses() -> None:
-    with pytest.raises(UnknownName, match="No setting of the agent's endpoint named 'tols'. Did you mean 'tools'"):
+    with pytest.raises(UnknownName, match=r"No setting of the agent's endpoint named 'tols'. Did you mean 'tools'"):
         parse_endpoint("m", "agent", tols=False)
 
 

@@ -14,7 +14,7 @@ from userrl.errors import DataError, ReplyError
 from userrl.llm.replies import MAX_REPLY, MAX_UNTRUSTED, parse_reply, render_query, schema_of
 
 HERE = Path(__file__).parent
-CASES = json.loads((HERE.parent / "golden" / "replies.json").read_text("utf-8"))
+CASES = json.loads((HERE / "replies.json").read_text("utf-8"))
 UNTIMED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 OFFICIAL = HERE.parents[2] / "shared" / "golden"
 

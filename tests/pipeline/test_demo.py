@@ -64,7 +64,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "run"
     result = small_demo(folder)
     assert set(result.summaries) >= {RANDOM, SFT, GRPO, SHUFFLED, EXPERT, "random", "fixed_list", "repeat_one", "all_at_once"}
-    assert result.gain.n == SMALL.test_tasks and result.wall_s > 0 and result.peak_mb > 0
+    assert result.gain.n == SMALL.test_tasks and result.cost.wall_s > 0 and result.cost.peak_mb > 0 and not result.cost.resumed
     return folder
 
 

@@ -103,7 +103,7 @@ def test_a_full_disk_is_a_store_error_and_leaves_the_earlier_checkpoint(
     whole = checkpoint.save(tmp_path, 1, untrained, optimizer, {})
     size = (whole / what).stat().st_size
     then = weights(untrained)
-    with disk_of(size - 1), pytest.raises(StoreError, match="Cannot write the checkpoint .*step-000002: .*--resume"):
+    with disk_of(size - 1), pytest.raises(StoreError, match=r"Cannot write the checkpoint .*step-000002: .*--resume"):
         checkpoint.save(tmp_path, 2, untrained, optimizer, {})
     assert checkpoint.latest(tmp_path) == whole
     stepped(untrained, optimizer, 1)

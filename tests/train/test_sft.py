@@ -44,9 +44,7 @@ def test_fine_tuning_lowers_the_loss_on_what_the_agent_writes(untrained: Policy,
     assert not untrained.model.training
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
-    policy: Policy, untrained: Policy, corpus: Corpus
-) -> None:
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(untrained: Policy, corpus: Corpus) -> None:
     start = {name: value.clone() for name, value in untrained.model.state_dict().items()}
     weights = []
     for seed in (0, 0, 1):

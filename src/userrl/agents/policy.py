@@ -92,13 +92,19 @@ class Policy:
         return text
 
     def _prompt(self, gym: Gym, system: str, first: str) -> tuple[int, ...]:
-        return self._encode(self._template(opening(system, first), [tool(gym.actions)]))
+        return self._encode(self._template(opening(system, self.inert(first)), [tool(gym.actions)]))
 
     def _after_reply(self, feedback: str) -> tuple[int, ...]:
         """Ids between the end of a reply (its eos token excluded) and the start of the next."""
-        talk = [*opening("s", "u"), {"role": "assistant", "content": _REPLY}, {"role": "tool", "content": feedback}]
+        talk = [*opening("s", "u"), {"role": "assistant", "content": _REPLY}, {"role": "tool", "content": self.inert(feedback)}]
         text = self._template(talk, None).split(_REPLY, 1)[1]
         return self._encode(text.removeprefix(self.tokenizer.eos_token))
+
+    def inert(self, text: str) -> str:
+        """Text from a task, a user or an agent, in which no special token stands: it cannot forge a turn's end."""
+        for token in self.tokenizer.all_special_tokens:
+            text = text.replace(token, f"{token[0]}\u200b{token[1:]}")
+        return text
 
     def first_context(self, episode: Episode, gym: Gym) -> tuple[int, ...]:
         """Ids up to where the first reply begins."""
@@ -120,7 +126,7 @@ class Policy:
                 out.append(turn.action.tokens)
                 continue
             before = self.first_context(episode, gym) if i == 0 else self._next(out[-1], _shown(episode, i - 1, gym))
-            out.append(Tokens(before, (*self.encode(written(turn.action)), self.eos), ()))
+            out.append(Tokens(before, (*self.encode(self.inert(written(turn.action))), self.eos), ()))
         return out
 
     def _next(self, last: Tokens, feedback: str) -> tuple[int, ...]:

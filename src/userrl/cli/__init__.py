@@ -1,55 +1,90 @@
 """The command line: parse, call one function, print.
 
-This module imports nothing heavy, so that help and completion come at once; each command imports what it needs.
+This module imports nothing heavy, so that help comes at once; each command imports what it needs.
 """
 
 from __future__ import annotations
 
+import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Literal
 
 import typer
 
-app = typer.Typer(
-    name="userrl",
-    help="Train and evaluate LLM agents that are good with users. Begin with `userrl demo`.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-sft_app = typer.Typer(help="Cold start: collect expert episodes, fine-tune on the best.", no_args_is_help=True)
-rl_app = typer.Typer(help="Reinforcement learning with a local policy.", no_args_is_help=True)
-check_app = typer.Typer(help="Check gyms and golden cases.", no_args_is_help=True)
-data_app = typer.Typer(help="Task sets.", no_args_is_help=True)
+RESUMABLE = ("demo", "eval", "sft", "rl")
+"""Commands that can go on with --resume."""
+
+
+def _help_alone(context: typer.Context) -> None:
+    """A group without a command prints its help."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def _group(help: str, name: str | None = None) -> typer.Typer:
+    return typer.Typer(
+        name=name,
+        help=help,
+        callback=_help_alone,
+        invoke_without_command=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+
+
+app = _group("Train and evaluate LLM agents that are good with users. Begin with `userrl demo`.", "userrl")
+sft_app = _group("Cold start: collect expert episodes, fine-tune on the best.")
+rl_app = _group("Reinforcement learning with a local policy.")
+check_app = _group("Check gyms and golden cases.")
+data_app = _group("Task sets, for developers of gyms.")
 for name, sub in {"sft": sft_app, "rl": rl_app, "check": check_app, "data": data_app}.items():
     app.add_typer(sub, name=name)
 
-Out = Annotated[Path, typer.Option(help="Folder of the run.")]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")]
-Config = Annotated[Optional[Path], typer.Option(help="TOML file with settings; flags win over it.")]  # noqa: UP045
-Gyms = Annotated[Optional[list[str]], typer.Argument(help="Gyms to play; `userrl gyms` lists them.", show_default=False)]  # noqa: UP045
-User = Annotated[Optional[str], typer.Option(help="scripted[:plain|terse|hesitant] or MODEL@URL.")]  # noqa: UP045
-Judge = Annotated[Optional[str], typer.Option(help="scripted or MODEL@URL.")]  # noqa: UP045
-Seed = Annotated[Optional[int], typer.Option(help="Seed of the run.")]  # noqa: UP045
-Count = Annotated[Optional[int], typer.Option("--tasks", help="The first so many tasks of the split.")]  # noqa: UP045
-Turns = Annotated[Optional[int], typer.Option("--max-turns", help="Turn limit of an episode.")]  # noqa: UP045
-Compat = Annotated[bool, typer.Option("--compat", help="The original's rule quirks.")]
+AGENT = "expert[:SKILL], an agent without skill (random, ...), the folder of a local model, or MODEL@URL (at OpenAI: MODEL@)"
+Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the run.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, with the same settings.")]
+Config = Annotated[Path | None, typer.Option(metavar="FILE", help="TOML file with settings; flags win over it.")]
+Gym = Annotated[str, typer.Argument(metavar="GYM", help="`userrl gyms` lists them.", show_default=False)]
+Gyms = Annotated[
+    list[str] | None, typer.Argument(metavar="GYM", help="`userrl gyms` lists them; default: intention.", show_default=False)
+]
+Agent = Annotated[str | None, typer.Option(metavar="WHO", help=f"{AGENT}; default: expert.")]
+User = Annotated[
+    str | None, typer.Option(metavar="WHO", help="scripted[:plain|terse|hesitant] or MODEL@URL; default: scripted.")
+]
+Judge = Annotated[str | None, typer.Option(metavar="WHO", help="scripted or MODEL@URL; default: scripted.")]
+Seed = Annotated[int | None, typer.Option(metavar="N", help="Seed of the run; default: 0.")]
+Split = Annotated[str | None, typer.Option(help="Split of the tasks; default: test.")]
+TrainSplit = Annotated[str | None, typer.Option("--split", help="Split of the tasks; default: train.")]
+Tasks = Annotated[int | None, typer.Option("--tasks", metavar="N", help="Take the first N tasks of the split; default: all.")]
+Attempts = Annotated[int | None, typer.Option(metavar="N", help="Episodes of each task; default: 1.")]
+Turns = Annotated[int | None, typer.Option("--max-turns", metavar="N", help="Turn limit of an episode; default: 16.")]
+Temperature = Annotated[float | None, typer.Option(metavar="T", help="Of the agent's sampling; default: the model's own.")]
+Rate = Annotated[float | None, typer.Option("--lr", metavar="X", help="Highest learning rate.")]
 
 
 @app.callback(invoke_without_command=True)
-def root(version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def root(
+    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
+) -> None:
     if version:
         from userrl import __version__
 
         typer.echo(__version__)
         raise typer.Exit()
+    _help_alone(context)
 
 
 @app.command(epilog="Example: userrl demo --out runs/demo")
 def demo(out: Out = Path("runs/demo"), resume: Resume = False, config: Config = None, seed: Seed = None) -> None:
-    """Watch a small policy learn to ask better questions: no key, no GPU, no download."""
+    """Watch a small policy learn to ask better questions.
+
+    Scripted expert episodes, SFT, multi-turn GRPO and an evaluation on held-out tasks, one after the other. Needs no
+    key, no GPU and no download; takes some minutes.
+    """
     from userrl.cli import training
 
     training.demo(out, config, {"seed": seed}, resume)
@@ -57,50 +92,58 @@ def demo(out: Out = Path("runs/demo"), resume: Resume = False, config: Config = 
 
 @app.command(epilog="Example: userrl gyms")
 def gyms() -> None:
-    """List the gyms with their tasks, splits and licenses."""
+    """List the gyms with their task sets and licenses."""
     from userrl.cli import playing
 
     playing.gyms()
 
 
-@app.command(epilog="Example: userrl play intention --as agent")
+@app.command(epilog="Example: userrl play intention --as user")
 def play(
-    gym: Annotated[str, typer.Argument(help="The gym to play.", show_default=False)],
+    gym: Gym,
     seat: Annotated[Literal["agent", "user"], typer.Option("--as", help="Who you are.")] = "agent",
-    task: Annotated[Optional[str], typer.Option(help="Task id; a random test task by default.")] = None,  # noqa: UP045
-    agent: Annotated[str, typer.Option(help="Who plays the agent when you are the user.")] = "expert",
-    user: User = "scripted",
-    judge: Judge = "scripted",
-    max_turns: Turns = 16,
-    seed: Seed = None,
-    out: Annotated[Optional[Path], typer.Option(help="Append the episode to this JSONL file.")] = None,  # noqa: UP045
+    task: Annotated[str | None, typer.Option(metavar="ID", help="Id of the task; default: any of the split test.")] = None,
+    agent: Annotated[str, typer.Option(metavar="WHO", help=f"With --as user, your partner: {AGENT}.")] = "expert",
+    user: User = None,
+    judge: Judge = None,
+    max_turns: Turns = None,
+    seed: Annotated[int | None, typer.Option(metavar="N", help="Choose the same task each time.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Append the episode to this JSONL file.")] = None,
 ) -> None:
-    """Play a gym yourself, as the agent or as the user."""
+    """Play a gym yourself, as the agent or as the user.
+
+    Needs no model: the user, the judge and your partner are scripted unless you name others. Ctrl-D or Ctrl-C leaves
+    the game; --out keeps it as far as it was played.
+    """
     from userrl.cli import playing
 
-    playing.play(gym, seat, task, agent, user or "scripted", judge or "scripted", max_turns or 16, seed, out)
+    turns = 16 if max_turns is None else max_turns
+    playing.play(gym, seat, task, agent, user or "scripted", judge or "scripted", turns, seed, out)
 
 
 @app.command("eval", epilog="Example: userrl eval intention function --agent expert:0.8 --tasks 20 --out runs/eval")
 def evaluate(
     gyms: Gyms = None,
-    agent: Annotated[Optional[str], typer.Option(help="expert[:SKILL], a baseline, a model folder, or MODEL@URL.")] = None,  # noqa: UP045
+    agent: Agent = None,
     out: Out = Path("runs/eval"),
-    split: Annotated[Optional[str], typer.Option(help="Split of the tasks.")] = None,  # noqa: UP045
-    tasks: Count = None,
-    attempts: Annotated[Optional[int], typer.Option(help="Episodes of each task.")] = None,  # noqa: UP045
+    split: Split = None,
+    tasks: Tasks = None,
+    attempts: Attempts = None,
     max_turns: Turns = None,
     user: User = None,
     judge: Judge = None,
-    temperature: Annotated[Optional[float], typer.Option(help="Sampling temperature of the agent.")] = None,  # noqa: UP045
+    temperature: Temperature = None,
     seed: Seed = None,
-    compat: Compat = False,
-    at_once: Annotated[int, typer.Option(help="Episodes in flight.")] = 64,
+    compat: Annotated[bool, typer.Option("--compat", help="Play by the original's rule quirks.")] = False,
+    at_once: Annotated[int, typer.Option(metavar="N", help="Episodes in flight.")] = 64,
     resume: Resume = False,
     config: Config = None,
 ) -> None:
-    """Evaluate an agent on gyms, with 95% intervals."""
-    from userrl.cli import playing
+    """Evaluate an agent on gyms, with 95% intervals.
+
+    Each episode is written to --out as it ends; an interrupted run goes on with --resume.
+    """
+    from userrl.cli import evaluating
 
     flags = {
         "gyms": gyms or None,
@@ -115,27 +158,32 @@ def evaluate(
         "seed": seed,
         "rules": {"compat": "userrl"} if compat else None,
     }
-    playing.evaluate(out, config, flags, resume, at_once)
+    evaluating.evaluate(out, config, flags, resume, at_once)
 
 
-@sft_app.command("collect", epilog="Example: userrl sft collect intention --agent expert:0.8 --top-k 500 --out runs/experts")
+@sft_app.command("collect", epilog="Example: userrl sft collect intention --agent expert:0.8 --top-k 400 --out runs/experts")
 def sft_collect(
     gyms: Gyms = None,
-    agent: Annotated[Optional[str], typer.Option(help="The expert: expert[:SKILL], a model folder, or MODEL@URL.")] = None,  # noqa: UP045
+    agent: Agent = None,
     out: Out = Path("runs/experts"),
-    split: Annotated[Optional[str], typer.Option(help="Split of the tasks.")] = None,  # noqa: UP045
-    tasks: Count = None,
-    attempts: Annotated[Optional[int], typer.Option(help="Episodes of each task.")] = None,  # noqa: UP045
-    top_k: Annotated[Optional[int], typer.Option(help="Episodes to keep of each gym.")] = None,  # noqa: UP045
-    per_task: Annotated[Optional[int], typer.Option(help="Episodes to keep of each task, at most.")] = None,  # noqa: UP045
+    split: TrainSplit = None,
+    tasks: Tasks = None,
+    attempts: Attempts = None,
+    top_k: Annotated[int | None, typer.Option(metavar="N", help="Episodes to keep of each gym; default: all good ones.")] = None,
+    per_task: Annotated[int | None, typer.Option(metavar="N", help="Episodes to keep of each task; default: any number.")] = None,
     max_turns: Turns = None,
     user: User = None,
     judge: Judge = None,
+    temperature: Temperature = None,
     seed: Seed = None,
+    at_once: Annotated[int, typer.Option(metavar="N", help="Episodes in flight.")] = 64,
     resume: Resume = False,
     config: Config = None,
 ) -> None:
-    """Play an expert on training tasks, rank its episodes, keep the best."""
+    """Play an expert, rank its episodes, keep the best.
+
+    All episodes go to episodes.jsonl in --out, the kept ones to selected.jsonl, best first.
+    """
     from userrl.cli import training
 
     flags = {
@@ -149,43 +197,55 @@ def sft_collect(
         "max_turns": max_turns,
         "user": user,
         "judge": judge,
+        "temperature": temperature,
         "seed": seed,
     }
-    training.collect(out, config, flags, resume)
+    training.collect(out, config, flags, resume, at_once)
 
 
 @sft_app.command("train", epilog="Example: userrl sft train --data runs/experts --out runs/sft")
 def sft_train(
-    data: Annotated[Optional[Path], typer.Option(help="Folder of `sft collect`, or a JSONL file of episodes.")] = None,  # noqa: UP045
-    model: Annotated[Optional[Path], typer.Option(help="Folder of a Hugging Face causal LM; a new tiny policy by default.")] = None,  # noqa: UP045
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Folder of `sft collect`, or a JSONL file of episodes; default: runs/experts."),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="A Hugging Face causal LM; default: a new, tiny policy.")
+    ] = None,
     out: Out = Path("runs/sft"),
-    steps: Annotated[Optional[int], typer.Option(help="Optimizer steps.")] = None,  # noqa: UP045
-    lr: Annotated[Optional[float], typer.Option(help="Highest learning rate.")] = None,  # noqa: UP045
-    batch_size: Annotated[Optional[int], typer.Option(help="Episodes a step.")] = None,  # noqa: UP045
+    steps: Annotated[int | None, typer.Option(metavar="N", help="Optimizer steps.")] = None,
+    lr: Rate = None,
+    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Episodes a step.")] = None,
     seed: Seed = None,
     resume: Resume = False,
     config: Config = None,
 ) -> None:
-    """Fine-tune a policy on episodes (loss on the agent's tokens only)."""
+    """Fine-tune a policy on episodes.
+
+    The loss is taken on the agent's tokens only. The policy is written to model/ in --out.
+    """
     from userrl.cli import training
 
     flags = {"data": data, "model": model, "sft.steps": steps, "sft.lr": lr, "sft.batch_size": batch_size, "sft.seed": seed}
     training.fine_tune(out, config, flags, resume)
 
 
-@rl_app.command("train", epilog="Example: userrl rl train intention --model runs/sft/model --credit equalized --score r2g --out runs/rl")
+@rl_app.command(
+    "train",
+    epilog="Example: userrl rl train intention --model runs/sft/model --credit equalized --score r2g --out runs/rl",
+)
 def rl_train(
     gyms: Gyms = None,
-    model: Annotated[Optional[Path], typer.Option(help="Folder of the policy to start from.")] = None,  # noqa: UP045
+    model: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The policy to start from; must be given.")] = None,
     out: Out = Path("runs/rl"),
-    split: Annotated[Optional[str], typer.Option(help="Split of the tasks.")] = None,  # noqa: UP045
-    steps: Annotated[Optional[int], typer.Option(help="GRPO steps.")] = None,  # noqa: UP045
-    groups: Annotated[Optional[int], typer.Option(help="Tasks a step.")] = None,  # noqa: UP045
-    group_size: Annotated[Optional[int], typer.Option(help="Episodes of each task.")] = None,  # noqa: UP045
-    lr: Annotated[Optional[float], typer.Option(help="Learning rate.")] = None,  # noqa: UP045
-    credit: Annotated[Optional[str], typer.Option(help="Turn credit: naive, equalized, r2g or em.")] = None,  # noqa: UP045
-    score: Annotated[Optional[str], typer.Option(help="Trajectory score: sum, mean or r2g.")] = None,  # noqa: UP045
-    gamma: Annotated[Optional[float], typer.Option(help="Discount of r2g.")] = None,  # noqa: UP045
+    split: TrainSplit = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", help="GRPO steps.")] = None,
+    groups: Annotated[int | None, typer.Option(metavar="N", help="Tasks a step.")] = None,
+    group_size: Annotated[int | None, typer.Option(metavar="N", help="Episodes of each task; at least 2.")] = None,
+    lr: Rate = None,
+    credit: Annotated[str | None, typer.Option(metavar="NAME", help="Turn credit: naive, equalized, r2g or em.")] = None,
+    score: Annotated[str | None, typer.Option(metavar="NAME", help="Trajectory score: sum, mean or r2g.")] = None,
+    gamma: Annotated[float | None, typer.Option(metavar="X", help="Discount of r2g, from 0 to 1.")] = None,
     max_turns: Turns = None,
     user: User = None,
     judge: Judge = None,
@@ -193,7 +253,10 @@ def rl_train(
     resume: Resume = False,
     config: Config = None,
 ) -> None:
-    """Train a policy by multi-turn GRPO."""
+    """Train a policy by multi-turn GRPO.
+
+    Checkpoints, a line of figures a step and all episodes go to --out, the policy to model/ in it.
+    """
     from userrl.cli import training
 
     flags = {"gyms": gyms or None, "model": model, "split": split, "user": user, "judge": judge} | {
@@ -213,46 +276,86 @@ def rl_train(
     training.reinforce(out, config, flags, resume)
 
 
-@check_app.command("gyms", epilog="Example: userrl check gyms intention")
-def check_gyms(gyms: Gyms = None) -> None:
-    """Check that gyms keep the rules every gym must keep, over all their built-in tasks."""
+@check_app.command("gyms", epilog="Example: userrl check gyms intention --all")
+def check_gyms(
+    gyms: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="GYM", help="`userrl gyms` lists them; default: all.", show_default=False),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Play every task of all splits but the demo's; takes minutes.")] = False,
+) -> None:
+    """Check that gyms keep the rules every gym must keep.
+
+    An expert, a random and a hostile agent play the first 2 tasks of each split: rewards in range, an end within the
+    turn limit, no hidden text told, the same turns when replayed, a failing user or judge never scored.
+    """
     from userrl.cli import checking
 
-    checking.gyms(gyms or [])
+    checking.gyms(gyms or [], every)
 
 
 @check_app.command("golden", epilog="Example: userrl check golden tests/golden")
 def check_golden(
-    paths: Annotated[list[Path], typer.Argument(help="Golden files, or folders of them.", show_default=False)],
-    data: Annotated[Optional[Path], typer.Option(help="Folder of tau-bench data, for tau's cases.")] = None,  # noqa: UP045
-    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Missing data is no failure.")] = False,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Golden files, or folders of them.", show_default=False)],
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="tau-bench's data, for tau's cases; default: data/tau_bench beside the golden folder."),
+    ] = None,
+    allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Cases whose data is missing are no failures.")] = False,
 ) -> None:
-    """Replay the original's recorded behavior and compare."""
+    """Replay the original's recorded behavior and compare.
+
+    Prints for each file how many cases were compared, not compared, and failed.
+    """
     from userrl.cli import checking
 
     checking.golden(paths, data, allow_missing)
 
 
 @data_app.command("record", epilog="Example: userrl data record intention")
-def data_record(gym: Annotated[str, typer.Argument(help="The gym whose task sets changed.", show_default=False)]) -> None:
-    """Record counts and hashes of a gym's task sets after a change that is meant (for developers of gyms)."""
+def data_record(gym: Gym) -> None:
+    """Record counts and hashes of a gym's task sets.
+
+    For developers of gyms, after a change of its tasks that is meant. Writes the gym's tasks/manifest.json.
+    """
     from userrl.cli import checking
 
     checking.record(gym)
 
 
-def main() -> None:
-    """Run a command; errors made on purpose print as one message and exit with 1, Ctrl-C exits with 130."""
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command and exit: 0, 1 for an error made on purpose, 2 for wrong usage, 130 after Ctrl-C.
+
+    Args:
+        argv: what follows the command's name; by default that of the process.
+    """
     from userrl.errors import UserRLError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a character is no reason to stop
+    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(args=arguments, standalone_mode=False))
     except UserRLError as error:
-        typer.echo(f"Error: {error}", err=True)
+        _complain(str(error))
         sys.exit(1)
     except (KeyboardInterrupt, typer.Abort):
-        typer.echo("\nInterrupted. What was written is kept; go on with the same command and --resume.", err=True)
+        resume = " What was written is kept; go on with the same command and --resume." if _first(arguments) in RESUMABLE else ""
+        typer.echo(f"\nInterrupted.{resume}", err=True)
         sys.exit(130)
     except typer.TyperException as error:
-        typer.echo(f"Error: {error.format_message()}", err=True)
+        command = getattr(getattr(error, "ctx", None), "command_path", "userrl")
+        said = error.format_message()
+        _complain(f"{said}{'' if said.endswith(('.', '?')) else '.'} See `{command} --help`.")
         sys.exit(error.exit_code)
+
+
+def _first(arguments: Sequence[str]) -> str:
+    return next((a for a in arguments if not a.startswith("-")), "")
+
+
+def _complain(message: str) -> None:
+    from userrl.cli.show import err, safe
+
+    err.print(safe(f"Error: {message}"), soft_wrap=True)

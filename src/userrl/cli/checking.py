@@ -7,39 +7,59 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.table import Table
-
-from userrl.cli.show import out, progress, safe
+from userrl.cli.show import Watch, new_table, out, progress, safe
+from userrl.core import Task
 from userrl.data import digest
 from userrl.errors import ConfigError
-from userrl.evaluate.conformance import check_gym
+from userrl.evaluate.conformance import TASKS_PER_SPLIT, Report, check_gym
 from userrl.evaluate.golden import check
 from userrl.gyms.base import find, known
 from userrl.store import write_whole
 
+AT_ONCE = 5
+"""Tasks that are checked between two signs of progress."""
+SHOWN = 20
+"""Failures of a gym, or of a file, that are printed."""
 
-def gyms(names: Sequence[str]) -> None:
-    failures = 0
-    chosen = list(names) or sorted(known())
-    with progress() as bar:
-        line = bar.add_task("check gyms", total=len(chosen), note="")
-        reports = []
-        for name in chosen:
-            bar.update(line, note=name)
-            reports.append(check_gym(name))
-            bar.update(line, advance=1)
+
+def gyms(names: Sequence[str], every: bool) -> None:
+    chosen = {name: find(name) for name in names or sorted(known())}
+    with progress() as watch:
+        reports = [_check(name, list(sample(name, every)), watch) for name in chosen]
     for report in reports:
-        failures += len(report.failures)
-        out.print(safe(f"{report.gym}: {report.tasks} tasks, {report.episodes} episodes, {report.turns} turns, {len(report.failures)} failed"))
-        for failure in report.failures[:20]:
-            out.print(safe(f"  {failure}", "red"))
-    out.print(f"{len(chosen)} gyms checked, {failures} failed")
-    sys.exit(1 if failures else 0)
+        found = f"{len(report.failures)} failed" if report.failures else "ok"
+        out.print(safe(f"{report.gym}: {report.tasks} tasks, {report.episodes} episodes, {report.turns} turns: {found}"))
+        for failure in report.failures[:SHOWN]:
+            out.print(safe(f"  {failure}", "red"), soft_wrap=True)
+        if len(report.failures) > SHOWN:
+            out.print(safe(f"  and {len(report.failures) - SHOWN} more", "red"))
+    failed = sum(bool(report.failures) for report in reports)
+    out.print(f"{len(reports) - failed} gyms passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+def sample(name: str, every: bool) -> list[Task]:
+    """The first tasks of each split of a gym, or every task of all splits but the demo's."""
+    gym = find(name)
+    if every:
+        return [task for split in gym.sets() if not split.startswith("demo") for task in gym.tasks(split)]
+    return [task for split in gym.sets() for task in gym.tasks(split)[:TASKS_PER_SPLIT]]
+
+
+def _check(name: str, tasks: Sequence[Task], watch: Watch) -> Report:
+    total = Report(name, 0, 0, 0)
+    watch(f"check {name}", 0, len(tasks), "")
+    for first in range(0, max(1, len(tasks)), AT_ONCE):
+        part = check_gym(name, tasks=tasks[first : first + AT_ONCE])
+        failures = tuple(dict.fromkeys((*total.failures, *part.failures)))
+        total = Report(name, total.tasks + part.tasks, total.episodes + part.episodes, total.turns + part.turns, failures)
+        watch(f"check {name}", total.tasks, len(tasks), f"{len(failures)} failed" if failures else "")
+    return total
 
 
 def golden(paths: Sequence[Path], data: Path | None, allow_missing: bool) -> None:
     results = check(paths, data=data, allow_missing=allow_missing)
-    table = Table(title="Golden cases", title_justify="left")
+    table = new_table("Golden cases")
     table.add_column("file")
     for name in ("compared", "not compared", "failed"):
         table.add_column(name, justify="right")
@@ -47,10 +67,12 @@ def golden(paths: Sequence[Path], data: Path | None, allow_missing: bool) -> Non
         table.add_row(safe(r.name), str(r.compared), str(r.not_compared), str(r.failed))
     out.print(table)
     for r in results:
-        for message in r.messages[:10]:
-            out.print(safe(f"{r.name}: {message}", "red"))
+        for message in r.messages[:SHOWN]:
+            out.print(safe(f"{r.name}: {message}", "red" if r.failed else "yellow"), soft_wrap=True)
+        if len(r.messages) > SHOWN:
+            out.print(safe(f"{r.name}: and {len(r.messages) - SHOWN} more", "red"))
     failed = sum(r.failed for r in results)
-    out.print(f"{sum(r.compared for r in results) - failed} passed, {failed} failed")
+    out.print(f"{sum(r.passed for r in results)} passed, {failed} failed")
     sys.exit(1 if failed else 0)
 
 

@@ -7,8 +7,8 @@ import json
 import random
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Callable
+from contextlib import AsyncExitStack, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,27 +16,9 @@ from typing import Any, Literal
 from rich.status import Status
 
 from userrl.agents.human import HumanAgent
-from userrl.cli.show import (
-    LEGEND,
-    Watch,
-    counterpart,
-    err,
-    mix_text,
-    new_table,
-    out,
-    print_episode,
-    progress,
-    safe,
-    say,
-    sentence,
-    summary_table,
-)
-from userrl.config import resolve
-from userrl.core import Action, Agent, Cast, Episode
-from userrl.errors import ConfigError, EndpointRefused, RunStopped, SeatError, UserRLError
-from userrl.evaluate.metrics import Summary, summarize
-from userrl.evaluate.run import EvalJob, plan
-from userrl.evaluate.run import evaluate as run_evaluation
+from userrl.cli.show import counterpart, err, new_table, out, print_episode, safe, say, sentence
+from userrl.core import Action, Agent, Episode
+from userrl.errors import ConfigError, EndpointRefused, SeatError, UserRLError
 from userrl.gyms.base import Gym, find, known
 from userrl.pipeline import seats
 from userrl.rollout import play as play_episode
@@ -63,10 +45,10 @@ def gyms() -> None:
             continue
         say(name, safe(sentence(gym.summary)), "bold", width=max(map(len, known())) + 2)
         for i, (split, tasks) in enumerate(sets.items()):
-            table.add_row(safe(name if i == 0 else ""), safe(split), str(tasks.count), safe(tasks.license), end_section=i == len(sets) - 1)
+            table.add_row(safe("" if i else name), safe(split), str(tasks.count), safe(tasks.license))
     out.print()
     out.print(table)
-    out.print(safe("Play one:  userrl play intention\nEvaluate:  userrl eval intention --agent expert:0.8 --tasks 20", "dim"))
+    out.print(safe("\nPlay one:  userrl play intention\nEvaluate:  userrl eval intention --agent expert:0.8 --tasks 20", "dim"))
     for name, problem in broken.items():
         err.print(safe(f"Gym {name!r} cannot be loaded: {problem}", "yellow"), soft_wrap=True)
 
@@ -123,7 +105,7 @@ async def _play(start: Episode, seat: Seat, agent: str, user: str, judge: str) -
         ask = asker(stack.enter_context(out.status("waiting for an answer")) if remote else None)
         player: Agent
         if seat == "agent":
-            introduce_agent(gym, start.max_turns)
+            introduce_agent(gym, start.max_turns, scripted=other == "user" and "@" not in user)
             player = HumanAgent(ask, lambda text: say(other, safe(text)), hint)
         else:
             player = await seats.agent(agent, stack, gyms=[gym.name])
@@ -149,7 +131,7 @@ class Watched:
         return await self.agent.act(episode)
 
 
-def introduce_agent(gym: type[Gym], max_turns: int) -> None:
+def introduce_agent(gym: type[Gym], max_turns: int, *, scripted: bool) -> None:
     out.print(safe(f"You are the agent. {sentence(gym.summary)}", "bold"))
     if len(gym.actions) == 1:
         [what] = gym.actions.values()
@@ -158,6 +140,8 @@ def introduce_agent(gym: type[Gym], max_turns: int) -> None:
         out.print(safe("Each line that you type is one turn. It begins with a choice:", "dim"))
         for kind, what in gym.actions.items():
             say(f"  {kind}", safe(what, "dim"), "bold", width=12)
+    if scripted:
+        out.print(safe("The user is a script, which understands plain, short sentences about one thing.", "dim"))
     out.print(safe(f"You have {max_turns} turns and see your rewards at the end. Ctrl-D or Ctrl-C leaves.\n", "dim"))
 
 
@@ -209,7 +193,7 @@ def show_fact(name: str, fact: Any, agents: bool) -> None:
             table.add_column(safe(column))
         for row in rows:
             table.add_row(*(safe(value) for value in row.values()))
-        out.print(table)
+        out.print("", table, "", sep="\n")
     else:
         for item in fact if isinstance(fact, list | tuple) else [fact]:
             say("agent" if agents else name, safe(item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)))
@@ -222,101 +206,3 @@ def _as_rows(fact: Any) -> list[dict[str, str]]:
     rows = [{str(name): value for name, value in row.items()} for row in fact]
     texts = all(isinstance(value, str) for row in rows for value in row.values())
     return rows if texts and all(row.keys() == rows[0].keys() for row in rows) else []
-
-
-# --- eval ----------------------------------------------------------------------------------------------------
-
-
-def evaluate(folder: Path, config: Path | None, flags: Mapping[str, Any], resume: bool, at_once: int) -> None:
-    default = None if config else "expert"
-    job = resolve(EvalJob, config, {**flags, "agent": flags["agent"] or default})
-    with kept(folder), progress() as watch:
-        episodes = asyncio.run(_evaluate(job, folder, resume, at_once, watch))
-    report(job, episodes)
-    out.print(safe(f"Episodes: {folder / 'episodes.jsonl'}", "dim"), soft_wrap=True)
-    failed = [e for e in episodes if e.stop == "error"]
-    if failed:
-        raise_if = len(failed) == len(episodes)
-        message = f"{len(failed)} of {len(episodes)} episodes ended by a failure and have no score. The first: {failed[0].error}"
-        if raise_if:
-            raise RunStopped(message)
-        err.print(safe(f"{message}\nThe same command with --resume plays them anew.", "yellow"), soft_wrap=True)
-
-
-async def _evaluate(job: EvalJob, folder: Path, resume: bool, at_once: int, watch: Watch) -> list[Episode]:
-    async with AsyncExitStack() as stack:
-        agent, cast = await seated(job, stack)
-        return await run_evaluation(job, agent, cast, folder, resume=resume, at_once=at_once, on_end=counted(f"eval {job.agent}", job, watch))
-
-
-async def seated(job: EvalJob, stack: AsyncExitStack) -> tuple[Agent, Callable[[str], Cast]]:
-    """The agent and the casts of a job, whose names are all checked before anything is written."""
-    agent = await seats.agent(job.agent, stack, gyms=job.gyms, endpoints=job.endpoints, temperature=job.temperature, seed=job.seed)
-    return agent, await seats.cast(job.user, job.judge, stack, endpoints=job.endpoints)
-
-
-def counted(stage: str, job: EvalJob, watch: Watch) -> Callable[[Episode], None]:
-    """A function to call with each episode that ends: tells `watch` how many there are, their mean reward and failures."""
-    of = len(plan(job))
-    rewards: list[float] = []
-    ended = 0
-    watch(stage, 0, of, "")
-
-    def note(episode: Episode) -> None:
-        nonlocal ended
-        ended += 1
-        if episode.stop != "error":
-            rewards.append(sum(episode.rewards))
-        mean = f"mean reward {sum(rewards) / len(rewards):.3f}" if rewards else ""
-        failed = f"{ended - len(rewards)} failed" if ended > len(rewards) else ""
-        watch(stage, ended, of, ", ".join(filter(None, (mean, failed))))
-
-    return note
-
-
-@contextmanager
-def kept(folder: Path) -> Iterator[None]:
-    """Around a run: one that gives up says what is kept; one that fails before its first record leaves no folder in the way."""
-    new = not (folder / "config.json").exists()
-    try:
-        yield
-    except (RunStopped, EndpointRefused) as error:
-        if _recorded(folder):
-            raise RunStopped(f"{error}\nWhat was played is kept in {folder}; go on with the same command and --resume.") from error
-        raise
-    finally:
-        if new and not _recorded(folder):
-            _clear(folder)
-
-
-def _recorded(folder: Path) -> bool:
-    return any(file.name != "config.json" and file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
-def _clear(folder: Path) -> None:
-    with suppress(OSError):  # whatever cannot be removed is in nobody's way but the next run's, which says so
-        for file in folder.iterdir():
-            if file.is_file():
-                file.unlink()
-        folder.rmdir()
-
-
-def report(job: EvalJob, episodes: Sequence[Episode]) -> None:
-    """The table of an evaluation and what was done in it."""
-    summaries = summarize(episodes)
-    out.print(summary_table([(job.agent, s) for s in summaries], headline(job, summaries)))
-    out.print(safe(LEGEND, "dim"))
-    if any(s.mix for s in summaries):
-        out.print(safe("\nShare of each sort of action", "bold"))
-        for s in summaries:
-            say(s.gym, safe(mix_text(s.mix)), "", width=max(len(s.gym) for s in summaries) + 2)
-    out.print()
-
-
-def headline(job: EvalJob, summaries: Sequence[Summary]) -> str:
-    """Who was evaluated on what, as far as it is the same in all lines of the table."""
-    counts = {s.tasks for s in summaries}
-    tasks = f"{counts.pop()} {job.split} tasks" if len(counts) == 1 else f"{job.split} tasks"
-    where = f" of {summaries[0].gym}" if len(summaries) == 1 else " of each gym"
-    attempts = f", {job.attempts} episodes of each" if job.attempts > 1 else ""
-    return f"{job.agent}: {tasks}{where}{attempts}"

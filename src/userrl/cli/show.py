@@ -46,6 +46,11 @@ def sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}."
 
 
+def short(agent: str) -> str:
+    """An agent as a title names it: a model without its URL, a folder by its last two parts."""
+    return agent.partition("@http")[0] if "@" in agent else "/".join(agent.split("/")[-2:])
+
+
 def say(who: str, text: Text, style: str = "bold cyan", width: int = 8) -> None:
     """A line of a talk. What is said stays right of the names, so that no text can pass for another's line."""
     for i, part in enumerate(text.wrap(out, max(20, out.width - width))):
@@ -98,8 +103,15 @@ def _plain() -> Watch:
 
 def new_table(title: str = "") -> Table:
     """A table of the house, which fits a terminal of 80 columns."""
-    title_text = safe(title) if title else None
-    return Table(title=title_text, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    return Table(
+        title=safe(title) if title else None,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
 
 
 def interval_text(interval: Interval) -> str:

@@ -5,39 +5,35 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from userrl.cli.show import mix_table, out, print_episode, progress, safe, summary_table
+from userrl.cli.evaluating import counted, headline, kept, seated, with_expert
+from userrl.cli.show import LEGEND, Watch, interval_text, mix_table, out, print_episode, progress, safe, short, summary_table
+from userrl.collect import Selection
 from userrl.collect.run import CollectJob
 from userrl.collect.run import collect as run_collect
 from userrl.config import resolve
-from userrl.core import Episode
 from userrl.evaluate.metrics import summarize
-from userrl.evaluate.run import plan
-from userrl.pipeline import seats
 from userrl.pipeline.demo import GRPO, RANDOM, SFT, DemoJob, Result
 from userrl.pipeline.demo import demo as run_demo
 from userrl.pipeline.jobs import RLJob, SFTJob
 from userrl.pipeline.jobs import fine_tune as run_fine_tune
 from userrl.pipeline.jobs import reinforce as run_reinforce
 
+LONGEST = 160
+"""Characters of a text in the demo's samples."""
+
 
 def demo(folder: Path, config: Path | None, flags: Mapping[str, Any], resume: bool) -> None:
     job = resolve(DemoJob, config, flags)
-    out.print(safe(f"A small policy learns to ask a simulated user better questions (gym {job.gym}, {job.max_turns} turns).", "bold"))
-    out.print(safe("Expert episodes -> SFT -> multi-turn GRPO -> held-out tasks. One thread; no key, no GPU, no download.\n", "dim"))
-    with progress() as bar:
-        lines: dict[str, Any] = {}
-
-        def watch(stage: str, done: int, total: int, note: str) -> None:
-            if stage not in lines:
-                lines[stage] = bar.add_task(stage, total=total, note="")
-            bar.update(lines[stage], completed=done, total=total, note=note)
-
+    what = f"A small policy learns to ask a simulated user better questions (gym {job.gym}, {job.max_turns} turns)."
+    out.print(safe(what, "bold"))
+    out.print(safe("Expert episodes -> SFT -> multi-turn GRPO -> held-out tasks. No key, no GPU, no download.\n", "dim"))
+    with kept(folder), progress() as watch:
         result = asyncio.run(run_demo(job, folder, watch, resume=resume))
     show_demo(result)
 
@@ -45,65 +41,77 @@ def demo(folder: Path, config: Path | None, flags: Mapping[str, Any], resume: bo
 def show_demo(result: Result) -> None:
     """What a person sees at the end."""
     rows = list(result.summaries.items())
+    count, (best, lead) = rows[0][1].episodes, result.lead
     out.print()
-    out.print(summary_table(rows, f"{rows[0][1].episodes} held-out test tasks, texts never seen in training; 95% intervals over tasks"))
-    best, lead = result.lead
-    out.print(safe(f"GRPO minus its SFT start, paired by task: {result.gain} of the reachable reward"))
-    out.print(safe(f"GRPO minus the best agent without skill ({best}): {lead}"))
-    out.print(safe("One training run; `python benchmarks/demo_learning.py` repeats it over seeds.\n", "dim"))
+    out.print(summary_table(rows, f"{count} test tasks whose texts were never seen in training"))
+    out.print(safe(f"{LEGEND}\n", "dim"))
+    out.print(safe("Gain in the share of the reward within reach, paired by task [95%]"))
+    out.print(safe(f"  after GRPO minus after SFT   {interval_text(result.gain)}", "bold"))
+    out.print(safe(f"  after GRPO minus {short(best):<11} {interval_text(lead)}   the best agent without skill"))
+    out.print(safe("This is one training run; `python benchmarks/demo_learning.py` repeats it over seeds.\n", "dim"))
     mixes = [(name, s.mix) for name, s in rows if name in (RANDOM, SFT, GRPO, best, "expert")]
-    out.print(mix_table(mixes, "What they do: share of all actions"))
+    out.print(mix_table(mixes, "Share of each sort of action"))
     for i, (before, after) in enumerate(result.samples, start=1):
-        print_episode(before, f"\nSample {i}, before GRPO")
-        print_episode(after, f"Sample {i}, after GRPO")
-    out.print(safe(f"Learning curve   {result.plot}"))
-    out.print(safe(f"Figures          {result.folder / 'results.json'}"))
-    out.print(safe(f"Episodes         {result.folder / 'episodes'}"))
-    out.print(safe(f"Policies         {result.folder / 'sft'}, {result.folder / 'grpo'}"))
-    out.print(safe(f"Took {result.wall_s / 60:.1f} minutes, {result.cpu_s / 60:.1f} CPU-minutes, at most {result.peak_mb:.0f} MB of memory."))
+        print_episode(before, f"Sample {i}, after SFT", LONGEST)
+        print_episode(after, f"Sample {i}, after GRPO", LONGEST)
+    for name, where in {
+        "Learning curve": result.plot,
+        "Figures": result.folder / "results.json",
+        "Episodes": result.folder / "episodes",
+        "Policies": f"{result.folder / 'sft'}, {result.folder / 'grpo'}",
+    }.items():
+        out.print(safe(f"{name:<16}{where}"), soft_wrap=True)
+    c = result.cost
+    part = " (only the part since it was resumed)" if c.resumed else ""
+    cost = f"{c.wall_s / 60:.1f} minutes, {c.cpu_s / 60:.1f} CPU-minutes, at most {c.peak_mb:.0f} MB of memory{part}"
+    out.print(safe(f"{'Cost':<16}{cost}"))
 
 
-def collect(folder: Path, config: Path | None, flags: Mapping[str, Any], resume: bool) -> None:
-    job = resolve(CollectJob, config, {"agent": "expert", **flags} if config is None and flags["agent"] is None else flags)
+def collect(folder: Path, config: Path | None, flags: Mapping[str, Any], resume: bool, at_once: int) -> None:
+    job = resolve(CollectJob, config, with_expert(config, flags))
+    with kept(folder), progress() as watch:
+        selection = asyncio.run(_collect(job, folder, resume, at_once, watch))
+    summaries = summarize(selection.kept)
+    if summaries:
+        out.print(summary_table([(job.agent, s) for s in summaries], f"Kept episodes of {headline(job, summaries)}"))
+        out.print(safe(f"{LEGEND}\n", "dim"))
+    left = {"beaten by better ones": selection.beaten, "with an invalid action": selection.invalid, "failed": selection.failed}
+    out.print(f"Kept {len(selection.kept)}; left out " + ", ".join(f"{count} {why}" for why, count in left.items()))
+    out.print(safe(f"Next: userrl sft train --data {folder}", "dim"), soft_wrap=True)
 
-    async def go() -> Any:
-        async with AsyncExitStack() as stack:
-            cast = await seats.cast(job.user, job.judge, stack)
-            agent = await seats.agent(job.agent, stack, temperature=job.temperature, seed=job.seed)
-            bar = stack.enter_context(progress())
-            line = bar.add_task(f"collect {job.agent}", total=len(plan(job)), note="")
 
-            def note(_: Episode) -> None:
-                bar.update(line, advance=1)
-
-            return await run_collect(job, agent, cast, folder, resume=resume, on_end=note)
-
-    selection = asyncio.run(go())
-    out.print(summary_table([("kept", s) for s in summarize(selection.kept)], "Selected episodes"))
-    out.print(f"Kept {len(selection.kept)}; left out: {selection.beaten} beaten, {selection.invalid} with an invalid action, {selection.failed} failed.")
-    out.print(safe(f"Next: userrl sft train --data {folder}", "dim"))
+async def _collect(job: CollectJob, folder: Path, resume: bool, at_once: int, watch: Watch) -> Selection:
+    async with AsyncExitStack() as stack:
+        agent, cast = await seated(job, stack)
+        note = counted(f"collect {short(job.agent)}", job, watch)
+        return await run_collect(job, agent, cast, folder, resume=resume, at_once=at_once, on_end=note)
 
 
 def fine_tune(folder: Path, config: Path | None, flags: Mapping[str, Any], resume: bool) -> None:
-    job = resolve(SFTJob, config, {name: str(v) if isinstance(v, Path) else v for name, v in flags.items()})
-    with progress() as bar:
-        line = bar.add_task("SFT", total=job.sft.steps, note="")
+    job = resolve(SFTJob, config, texts(flags))
+    with kept(folder), progress() as watch:
+        watch("SFT", 0, job.sft.steps, "")
         model = run_fine_tune(
-            job, folder, resume=resume, on_step=lambda step, loss: bar.update(line, completed=step, note=f"loss {loss:.3f}")
+            job, folder, resume=resume, on_step=lambda step, loss: watch("SFT", step, job.sft.steps, f"loss {loss:.3f}")
         )
-    out.print(safe(f"Policy: {model}"))
-    out.print(safe(f"Next: userrl eval intention --agent {model}   or   userrl rl train intention --model {model}", "dim"))
+    out.print(safe(f"Policy: {model}"), soft_wrap=True)
+    for command in (f"userrl eval intention --agent {model}", f"userrl rl train intention --model {model}"):
+        out.print(safe(f"Next: {command}", "dim"), soft_wrap=True)
 
 
 def reinforce(folder: Path, config: Path | None, flags: Mapping[str, Any], resume: bool) -> None:
-    job = resolve(RLJob, config, {name: str(v) if isinstance(v, Path) else v for name, v in flags.items()})
-    with ExitStack() as stack:
-        bar = stack.enter_context(progress())
-        line = bar.add_task("GRPO", total=job.grpo.steps, note="")
+    job = resolve(RLJob, config, texts(flags))
 
-        def note(step: Any, figures: dict[str, Any]) -> None:
-            bar.update(line, completed=step.number, note=f"share {figures['share']:.3f}, skipped {figures['skipped_groups']}")
+    def note(step: Any, figures: dict[str, Any]) -> None:
+        watch("GRPO", step.number, job.grpo.steps, f"share {figures['share']:.3f}, skipped {figures['skipped_groups']}")
 
+    with kept(folder), progress() as watch:
+        watch("GRPO", 0, job.grpo.steps, "")
         model = asyncio.run(run_reinforce(job, folder, resume=resume, on_step=note))
-    out.print(safe(f"Policy: {model}"))
-    out.print(safe(f"Next: userrl eval intention --agent {model}", "dim"))
+    out.print(safe(f"Policy: {model}"), soft_wrap=True)
+    out.print(safe(f"Next: userrl eval {job.gyms[0]} --agent {model}", "dim"), soft_wrap=True)
+
+
+def texts(flags: Mapping[str, Any]) -> dict[str, Any]:
+    """Paths as texts, which is what jobs hold."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in flags.items()}

@@ -50,6 +50,17 @@ class DemoJob:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What the run took. Of a resumed one, only what its last part took."""
+
+    wall_s: float
+    cpu_s: float
+    peak_mb: float
+    """Of resident memory."""
+    resumed: bool
+
+
+@dataclass(frozen=True)
 class Result:
     """What the demo found."""
 
@@ -64,9 +75,7 @@ class Result:
     plot: Path
     """The learning curve as a PNG."""
     folder: Path
-    wall_s: float
-    cpu_s: float
-    peak_mb: float
+    cost: Cost
 
 
 Watch = Callable[[str, int, int, str], None]
@@ -75,7 +84,7 @@ Watch = Callable[[str, int, int, str], None]
 
 async def demo(job: DemoJob, folder: Path, watch: Watch, *, resume: bool = False) -> Result:
     """Run the demo, or go on with it."""
-    began, cpu = time.monotonic(), time.process_time()
+    began, cpu, resumed = time.monotonic(), time.process_time(), (folder / "config.json").exists()
     set_threads(job.threads)
     run = RunFolder(folder, {"kind": "demo", **as_dict(job)}, resume=resume)
     gym = make(job.gym)
@@ -143,12 +152,13 @@ async def demo(job: DemoJob, folder: Path, watch: Watch, *, resume: bool = False
     played[SHUFFLED] = await play(SHUFFLED, player(), swapped)
     played[EXPERT] = await play(EXPERT, gym.expert(1.0), data["test"])
     levels = await curve.levels({**baselines, EXPERT: gym.expert(1.0)})
-    return finish(list(baselines), run, played, curve.draw(levels), time.monotonic() - began, time.process_time() - cpu)
+    plot = curve.draw(levels)
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    cost = Cost(round(time.monotonic() - began, 1), round(time.process_time() - cpu, 1), round(peak_mb), resumed)
+    return finish(list(baselines), run, played, plot, cost)
 
 
-def finish(
-    baselines: Sequence[str], run: RunFolder, played: dict[str, list[Episode]], plot: Path, wall_s: float, cpu_s: float
-) -> Result:
+def finish(baselines: Sequence[str], run: RunFolder, played: dict[str, list[Episode]], plot: Path, cost: Cost) -> Result:
     """The figures, also written to `results.json`."""
     ids = [e.task.id for e in played[SFT]]
     shares = {name: [share(e) for e in episodes] for name, episodes in played.items()}
@@ -161,15 +171,11 @@ def finish(
         [(played[SFT][i], played[GRPO][i]) for i in spread(shares[SFT])],
         plot,
         run.path,
-        wall_s,
-        cpu_s,
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        cost,
     )
     figures: dict[str, Any] = {name: asdict(s) for name, s in summaries.items()}
-    cost = {"wall_s": round(result.wall_s, 1), "cpu_s": round(result.cpu_s, 1), "peak_mb": round(result.peak_mb)}
-    run.write_json(
-        "results.json", {"test": figures, "gain": asdict(result.gain), "lead": [best, asdict(result.lead[1])], "cost": cost}
-    )
+    lead = {"over": best, **asdict(result.lead[1])}
+    run.write_json("results.json", {"test": figures, "gain": asdict(result.gain), "lead": lead, "cost": asdict(cost)})
     return result
 
 

@@ -22,7 +22,7 @@ class HumanSeat:
     also where it repeats itself. Waits without letting other episodes go on.
 
     Args:
-        ask: given what to ask for, returns the line that was typed.
+        ask: given what to ask for ("you" where a reply is one field), returns the line that was typed.
         show: shows a fact: its name, its value, and whether it is the agent's words.
         hint: shows why a line was not accepted.
         known: texts that the person has seen already, such as the task's opening.
@@ -45,7 +45,9 @@ class HumanSeat:
         model = cast(type[BaseModel], query.reply)
         while True:
             try:
-                return cast(R, model.model_validate({name: self._field(name, field) for name, field in model.model_fields.items()}))
+                fields = model.model_fields
+                given = {name: self._field(name, field, alone=len(fields) == 1) for name, field in fields.items()}
+                return cast(R, model.model_validate(given))
             except ValidationError as error:
                 self.hint("; ".join(f"{e['loc'][0] if e['loc'] else 'reply'}: {e['msg']}" for e in error.errors()))
 
@@ -60,9 +62,9 @@ class HumanSeat:
         self._seen.add(_key(fact))
         self.show(name, fact, agents)
 
-    def _field(self, name: str, field: Any) -> Any:
+    def _field(self, name: str, field: Any, *, alone: bool) -> Any:
         """A line as the field's value: text, one of the values allowed, yes or no, else JSON."""
-        what = (field.description or name).rstrip(".")
+        what = "you" if alone else (field.description or name).rstrip(".")
         kind = field.annotation
         values: dict[str, Any] = {}
         if get_origin(kind) is Literal:
