@@ -177,6 +177,8 @@ class _Session:
     """Ids whose keys and values are in `kv`."""
     kv: torch.Tensor | None = None
     """(2 x layers, kv heads, length, head dim), without padding."""
+    limit: int = 0
+    """Ids that the coming reply may have."""
     noise: list[float] = field(default_factory=list)
     """The numbers that sample the coming reply, one for each id."""
     pending: list[int] = field(default_factory=list)
@@ -209,11 +211,13 @@ class PolicyAgent:
     async def act(self, episode: Episode) -> Action:
         key = (*episode.key, episode.seed)
         session, context = self._session(episode, self._sessions.pop(key, None))
-        if session.length + len(session.pending) + self.max_new > self.policy.window:
+        room = self.policy.window - session.length - len(session.pending)
+        if room < 1:
             raise SeatError(
-                f"The episode needs more than the model's window of {self.policy.window} tokens at turn "
-                f"{len(episode.turns)}; lower max_turns or max_new, or use a model with a longer window."
+                f"The episode fills the model's window of {self.policy.window} tokens at turn {len(episode.turns)}; "
+                f"lower max_turns, or use a model with a longer window."
             )
+        session.limit = min(self.max_new, room)
         rng = episode.rng("policy", str(self.seed))
         session.noise = [rng.random() for _ in range(self.max_new)]
         reply: asyncio.Future[tuple[list[int], list[float]]] = asyncio.get_running_loop().create_future()
@@ -273,6 +277,7 @@ class PolicyAgent:
             real[i, past + fresh - len(s.pending) : past + fresh] = True
         replies: list[tuple[list[int], list[float]]] = [([], []) for _ in sessions]
         noise = torch.tensor([s.noise for s in sessions], dtype=torch.float64, device=self.device)
+        limit = torch.tensor([s.limit for s in sessions], device=self.device)
         rows = list(range(len(sessions)))
         """Row of the slab -> session; ended ones drop out when they are half of the rows."""
         start, end = past, past + fresh
@@ -283,8 +288,8 @@ class PolicyAgent:
                 if going:
                     replies[rows[row]][0].append(token)
                     replies[rows[row]][1].append(logprob)
-            live = live & (chosen != self.policy.eos)
-            if step + 1 == self.max_new or not live.any():
+            live = live & (chosen != self.policy.eos) & (step + 1 < limit[rows])
+            if not live.any():
                 break
             if 2 * int(live.sum()) <= len(rows):
                 self._keep(sessions, replies, rows, slab, real, end, ~live)

@@ -15,6 +15,8 @@ import typer
 
 RESUMABLE = ("demo", "eval", "sft", "rl")
 """Commands that can go on with --resume."""
+INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
 
 
 def _help_alone(context: typer.Context) -> None:
@@ -336,19 +338,21 @@ def main(argv: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="replace")  # a terminal that cannot show a character is no reason to stop
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        sys.exit(app(args=arguments, standalone_mode=False))
+        code = app(args=arguments, standalone_mode=False)
     except UserRLError as error:
         _complain(str(error))
-        sys.exit(1)
+        code = 1
     except (KeyboardInterrupt, typer.Abort):
-        resume = " What was written is kept; go on with the same command and --resume." if _first(arguments) in RESUMABLE else ""
-        typer.echo(f"\nInterrupted.{resume}", err=True)
-        sys.exit(130)
+        code = INTERRUPTED
     except typer.TyperException as error:
         command = getattr(getattr(error, "ctx", None), "command_path", "userrl")
         said = error.format_message()
         _complain(f"{said}{'' if said.endswith(('.', '?')) else '.'} See `{command} --help`.")
-        sys.exit(error.exit_code)
+        code = error.exit_code
+    if code == INTERRUPTED:
+        resume = " What was written is kept; go on with the same command and --resume." if _first(arguments) in RESUMABLE else ""
+        typer.echo(f"\nInterrupted.{resume}", err=True)
+    sys.exit(code)
 
 
 def _first(arguments: Sequence[str]) -> str:
@@ -356,6 +360,6 @@ def _first(arguments: Sequence[str]) -> str:
 
 
 def _complain(message: str) -> None:
-    from userrl.cli.show import err, safe
+    from userrl.cli.show import tell
 
-    err.print(safe(f"Error: {message}"), soft_wrap=True)
+    tell(f"Error: {message}")

@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from userrl.cli.show import LEGEND, Watch, err, mix_text, out, progress, safe, say, short, summary_table
+from userrl.cli.show import LEGEND, Watch, mix_text, out, progress, safe, say, short, summary_table, tell
 from userrl.config import resolve
 from userrl.core import Agent, Cast, Episode
 from userrl.errors import EndpointRefused, RunStopped
@@ -97,7 +97,7 @@ def tell_failures(episodes: Sequence[Episode]) -> None:
     message = f"{len(failed)} of {len(episodes)} episodes ended by a failure and have no score. The first: {failed[0].error}"
     if len(failed) == len(episodes):
         raise RunStopped(message)
-    err.print(safe(f"{message}\nThe same command with --resume plays them anew.", "yellow"), soft_wrap=True)
+    tell(f"{message}\nThe same command with --resume plays them anew.", "yellow")
 
 
 def report(job: EvalJob, episodes: Sequence[Episode]) -> None:

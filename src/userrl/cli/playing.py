@@ -16,7 +16,7 @@ from typing import Any, Literal
 from rich.status import Status
 
 from userrl.agents.human import HumanAgent
-from userrl.cli.show import counterpart, err, new_table, out, print_episode, safe, say, sentence
+from userrl.cli.show import counterpart, new_table, out, print_episode, safe, say, sentence, tell
 from userrl.core import Action, Agent, Episode
 from userrl.errors import ConfigError, EndpointRefused, SeatError, UserRLError
 from userrl.gyms.base import Gym, find, known
@@ -50,7 +50,7 @@ def gyms() -> None:
     out.print(table)
     out.print(safe("\nPlay one:  userrl play intention\nEvaluate:  userrl eval intention --agent expert:0.8 --tasks 20", "dim"))
     for name, problem in broken.items():
-        err.print(safe(f"Gym {name!r} cannot be loaded: {problem}", "yellow"), soft_wrap=True)
+        tell(f"Gym {name!r} cannot be loaded: {problem}", "yellow")
 
 
 # --- play ----------------------------------------------------------------------------------------------------

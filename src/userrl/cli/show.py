@@ -58,6 +58,11 @@ def say(who: str, text: Text, style: str = "bold cyan", width: int = 8) -> None:
         out.print(Text(f"{who if i == 0 else '':<{width}}", style=style) + part, soft_wrap=True)
 
 
+def tell(text: str, style: str = "") -> None:
+    """A message on standard error: wrapped at words on a terminal, else on one line."""
+    err.print(safe(text, style), soft_wrap=not err.is_terminal)
+
+
 # --- progress ------------------------------------------------------------------------------------------------
 
 
@@ -93,7 +98,7 @@ def _plain() -> Watch:
         nonlocal said_at
         if done >= total or time.monotonic() - said_at >= PLAIN_EVERY_S:
             said_at = time.monotonic()
-            err.print(safe(f"{stage}  {done}/{total}  {note}".rstrip()), soft_wrap=True)
+            tell(f"{stage}  {done}/{total}  {note}".rstrip())
 
     return watch
 
