@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,6 +14,14 @@ from userrl.rollout import run, starts
 
 if TYPE_CHECKING:
     from userrl.agents.policy import Policy
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No official data that this machine's user may have imported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("USERRL_DATA", str(tmp_path_factory.mktemp("userrl-data")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from userrl.gyms.base import make
 from userrl.render import call_text, opening, tool
 from userrl.rollout import advance, play, run, starts
 from userrl.store import from_record, to_record
+from userrl.train import grpo, sft
 from userrl.train.batch import batch, logprobs
 
 GYM = make("intention")
@@ -314,7 +315,7 @@ def test_a_reply_is_cut_at_the_window_and_its_neighbors_in_the_batch_are_not(pol
     policy.window = len(policy.first_context(long, GYM)) + room
     free = PolicyAgent(policy, max_new=16, temperature=0)
 
-    async def both() -> list[Action]:
+    async def both() -> tuple[Action, Action]:
         return await asyncio.gather(free.act(short), free.act(long))
 
     (of_short, of_long), alone = asyncio.run(both()), asyncio.run(PolicyAgent(policy, max_new=16, temperature=0).act(short))
@@ -429,11 +430,8 @@ def other(kind: str, like: Policy, folder: Path) -> Policy:
             )
         )
     else:
-        model = GPT2LMHeadModel(
-            GPT2Config(
-                vocab_size=len(like.tokenizer), n_embd=32, n_layer=2, n_head=4, n_positions=640, embd_pdrop=0.0, **ends
-            )
-        )
+        shape: Any = {"vocab_size": len(like.tokenizer), "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 640}
+        model = GPT2LMHeadModel(GPT2Config(**shape, embd_pdrop=0.0, resid_pdrop=0.0, attn_pdrop=0.0, **ends))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(4)  # far from uniform, so that a wrong mask or position shows
@@ -449,3 +447,22 @@ def test_a_model_of_another_architecture_plays(kind: str, untrained: Policy, tmp
     for episode in played(agent, 6, max_turns=3):
         assert sampled(episode) == pytest.approx(recomputed(policy, episode), abs=1e-4)
     assert len({round(x, 1) for x in sampled(episode)}) > 5, "the model is close to uniform; nothing was tested"
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+def test_a_model_of_another_architecture_is_trained(
+    kind: str, untrained: Policy, experts: Sequence[Episode], tmp_path: Path
+) -> None:
+    policy = other(kind, untrained, tmp_path)
+    losses: list[float] = []
+    config = sft.SFTConfig(steps=8, lr=3e-3, warmup=1)
+    sft.train(policy, [policy.tokens(e, GYM) for e in experts], config, on_step=lambda step, loss: losses.append(loss))
+    assert losses[-1] < losses[0]
+
+    episodes = run(starts(TASKS[:2], attempts=4, max_turns=2), PolicyAgent(policy, max_new=12), CAST)
+    paid = [replace(e, turns=tuple(replace(t, reward=float(e.attempt)) for t in e.turns)) for e in episodes]
+    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=1e-3)
+    before = [p.clone() for p in policy.model.parameters()]
+    step = grpo.update(policy, optimizer, paid, grpo.GRPOConfig(updates=1), 0)
+    assert step.clipped == 0.0 and step.skipped == 0 and step.grad_norm > 0
+    assert any(not torch.equal(p, b) for p, b in zip(policy.model.parameters(), before, strict=True))

@@ -91,7 +91,8 @@ def test_a_resumed_evaluation_never_plays_a_finished_episode_again(tmp_path: Pat
     finished = {e.key[1:] for e in read(tmp_path / "run" / "episodes.jsonl")}
     assert 0 < len(finished) < 16
 
-    second, ended = Counting(), []
+    second = Counting()
+    ended: list[Episode] = []
     resumed = played(tmp_path / "run", second, at_once=3, resume=True, on_end=ended.append)
     assert resumed == whole
     assert not finished & set(second.moves)

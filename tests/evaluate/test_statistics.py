@@ -49,6 +49,10 @@ def test_a_task_with_more_episodes_weighs_more_and_is_drawn_whole() -> None:
     interval = mean_interval([1.0, 0.0, 0.0, 0.0], ["a", "b", "b", "b"])
     assert interval.mean == pytest.approx(0.25)
     assert (interval.low, interval.high) == (0.0, 1.0)
+    values = [value for task in range(60) for value in ([1.0] if task % 2 else [0.0] * 9)]
+    uneven = mean_interval(values, [task for task in range(60) for _ in range(1 if task % 2 else 9)])
+    assert uneven.mean == pytest.approx(0.1)
+    assert 0.05 < uneven.low < 0.1 < uneven.high < 0.2
 
 
 def test_the_order_of_episodes_changes_nothing_but_the_draw() -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from string import Template
 from typing import Any
 
@@ -434,7 +435,7 @@ def test_the_split_of_a_task_is_fixed_by_its_text_whatever_its_seed_and_name() -
 
 
 def test_the_built_in_splits_share_no_text() -> None:
-    texts = {split: {task.prompt for task in GYM.tasks(split)} for split in GYM.sets()}
+    texts = {split: {task.prompt for task in GYM.tasks(split)} for split in GYM.built_in_sets()}
     assert {"train", "validation", "test"} <= texts.keys()
     for split, mine in texts.items():
         assert len(mine) == len(GYM.tasks(split))
@@ -444,13 +445,22 @@ def test_the_built_in_splits_share_no_text() -> None:
 
 
 def test_a_built_in_set_is_the_one_that_the_manifest_names() -> None:
-    for split, task_set in GYM.sets().items():
+    for split, task_set in GYM.built_in_sets().items():
         assert task_set.license == "Apache-2.0"
         assert task_set.recipe is not None and task_set.recipe["split"] == split.removeprefix("demo-")
-    validation = GYM.sets()["validation"]
+    validation = GYM.built_in_sets()["validation"]
     assert len(validation.check()) == validation.count == 120
     with pytest.raises(Exception, match="but the manifest names 120"):
         replace(validation, recipe={**(validation.recipe or {}), "seed": 0}).check()
+
+
+def test_the_data_sheet_names_each_set_with_its_size_and_seed() -> None:
+    sheet = (Path(generate.__file__).parent / "README.md").read_text("utf-8")
+    for split, task_set in GYM.built_in_sets().items():
+        assert task_set.recipe is not None
+        assert f"| {split} | {task_set.count:,} | {task_set.recipe['seed']} |" in sheet
+    domains_of_demo = GYM.built_in_sets()["demo-train"].recipe or {}
+    assert f"| {', '.join(domains_of_demo['only'])} |" in sheet
 
 
 def test_a_domain_that_does_not_exist_is_named_with_its_near_misses() -> None:

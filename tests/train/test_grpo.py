@@ -22,7 +22,7 @@ from userrl.rollout import run, starts
 from userrl.scripted import Acting, Scripted
 from userrl.train import sft
 from userrl.train.batch import batch, logprobs
-from userrl.train.grpo import GRPOConfig, Step, clipped_loss, draw, train, update
+from userrl.train.grpo import GRPOConfig, Step, clipped_loss, draw, rollout, train, update
 
 TASKS = make("intention").tasks("train")[:8]
 NOBODY = Cast(Scripted({}), Scripted({}))
@@ -49,7 +49,7 @@ def test_a_ratio_pays_up_to_its_clip_and_no_further(
     """`slope` is the gradient by the new log-probability: 0 once clipped."""
     new = torch.tensor([log(ratio) - 1.0], requires_grad=True)
     value, share = clipped_loss(new, torch.tensor([-1.0]), torch.tensor([advantage]), 0.2, 0.28)
-    assert (value.item(), share) == (pytest.approx(loss, abs=1e-6), clipped)
+    assert value.item() == pytest.approx(loss, abs=1e-6) and share == clipped
     [gradient] = torch.autograd.grad(value, new)
     assert gradient.item() == pytest.approx(slope, abs=1e-6)
 
@@ -324,3 +324,11 @@ def test_a_policy_learns_by_reward_alone_which_of_four_words_pays(say: list[Task
     assert 0.1 < mean[0] < 0.5
     assert sum(mean[-4:]) / 4 > 0.85
     assert not policy.model.training
+
+
+def test_a_task_drawn_twice_in_a_step_is_one_group_of_twice_the_size(policy: Policy) -> None:
+    gym = make("intention")
+    task = gym.tasks("train")[0]
+    config = GRPOConfig(groups=2, group_size=2, max_turns=2, max_new=8)
+    episodes = asyncio.run(rollout(policy, [task, task], gym.cast(), config, 0))
+    assert [e.attempt for e in episodes] == [0, 1, 2, 3]

@@ -62,12 +62,13 @@ class Policy:
         if not (folder / "config.json").is_file():
             raise ConfigError(f"{folder} holds no config.json; expected the folder of a Hugging Face causal LM.")
         try:
-            model, found = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 folder, dtype=getattr(torch, dtype), local_files_only=True, output_loading_info=True
             )
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
             raise ConfigError(f"{folder} holds no causal LM that can be loaded: {error}") from error
+        model, found = loaded
         if missing := sorted(found["missing_keys"]):  # transformers would fill them with random numbers
             raise ConfigError(f"The weights in {folder} lack {len(missing)} tensors, e.g. {missing[0]}; expected a whole model.")
         if not tokenizer.chat_template or tokenizer.eos_token is None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ from userrl.core import Cast, Episode, Task
 from userrl.errors import ConfigError, RunStopped, needs
 from userrl.rewards.advantage import advantages
 from userrl.rewards.turns import Array
-from userrl.rollout import play_many, starts
+from userrl.rollout import play_many
 from userrl.train import checkpoint
 from userrl.train.batch import Batch, batch, logprobs
 from userrl.train.sft import schedule
@@ -144,8 +144,14 @@ async def rollout(
     seed = random.Random(f"grpo|{config.seed}|{number}").getrandbits(31)
     agent = PolicyAgent(policy, temperature=config.temperature, max_new=config.max_new, seed=seed)
     total = len(tasks) * config.group_size
+    drawn: Counter[tuple[str, str]] = Counter()
+    episodes: list[Episode] = []
+    for task in tasks:  # a task drawn twice in a step gives one group of twice the size, not the same episodes twice
+        fresh = Episode(task, seed=seed, max_turns=config.max_turns, rules=config.rules)
+        episodes += [replace(fresh, attempt=drawn[task.gym, task.id] + i) for i in range(config.group_size)]
+        drawn[task.gym, task.id] += config.group_size
     return await play_many(
-        starts(tasks, attempts=config.group_size, seed=seed, max_turns=config.max_turns, rules=config.rules),
+        episodes,
         agent,
         cast,
         at_once=total,
@@ -175,7 +181,7 @@ def update(
     used = [i for i in range(len(good)) if any(abs(a) > 1e-9 for a in worth[i])]
     skipped = len(set(map(_group, episodes)) - {_group(good[i]) for i in used})
     random.Random(f"grpo-shuffle|{config.seed}|{number}").shuffle(used)
-    policy.model.train()
+    policy.model.eval()  # no dropout: the ratio compares the same network before and after
     losses: list[float] = []
     entropies: list[float] = []
     clips: list[float] = []

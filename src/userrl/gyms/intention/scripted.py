@@ -12,7 +12,7 @@ from functools import cache, lru_cache
 from userrl.core import Action, Agent, Cast, Episode, Query, Task
 from userrl.gyms.intention import WORTH, Addressed, Answer
 from userrl.gyms.intention.generate import details, domains, lexicons
-from userrl.gyms.intention.lexicon import mentioned, mentions
+from userrl.gyms.intention.lexicon import mentioned, mentions, own_words
 from userrl.scripted import Acting, Scripted
 
 NOT_UNDERSTOOD = "I do not understand."
@@ -44,18 +44,38 @@ def reply(query: Query[Answer], trait: str) -> str:
 
     A hesitant user is unsure the first time something is asked, and answers when it is asked again.
     """
-    question, wishes = query.facts["question"], {w["about"]: w for w in query.facts["wishes"]}
-    asked = kinds_in(question)
+    question, said = query.facts["question"], query.facts["said"]
+    wishes = {wish["about"]: wish for wish in query.facts["wishes"]}
+    own = foreign(query)
+    asked = topics(question, own)
     if not asked:
         return NOT_UNDERSTOOD
-    if trait == "hesitant" and not any(kind in kinds_in(said) for said in query.facts["said"] for kind in asked):
+    if trait == "hesitant" and not any(about in topics(earlier, own) for earlier in said for about in asked):
         return UNSURE
-    known = [wishes[details()[kind]["name"]] for kind in asked if details()[kind]["name"] in wishes]
+    known = [wishes[about] for about in asked if about in wishes]
     if not known:
         return "None." if trait == "terse" else NO_PREFERENCE
     if trait == "terse":
         return " ".join(f"{wish['wish'][0].upper()}{wish['wish'][1:]}." for wish in known)
     return " ".join(wish["sentence"] or f"{wish['wish']}." for wish in known)
+
+
+def foreign(query: Query[Answer]) -> Mapping[str, Sequence[str]]:
+    """What the wishes are about -> words for it, in a task that does not go by our details; else nothing."""
+    abouts = [wish["about"] for wish in query.facts["wishes"]]
+    if names().issuperset(abouts):
+        return {}
+    return dict(zip(abouts, own_words(abouts, query.facts["task"]), strict=True))
+
+
+def topics(text: str, own: Mapping[str, Sequence[str]]) -> list[str]:
+    """What a text is about, in the order in which it names it. Of our details only that they were named, if `own` is given."""
+    return mentioned(text, own) or [details()[kind]["name"] for kind in kinds_in(text)]
+
+
+@cache
+def names() -> frozenset[str]:
+    return frozenset(kind["name"] for kind in details().values())
 
 
 # --- agents ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,50 @@
+"""A person as the agent: what is typed becomes an action, or is asked for again."""
+
+import asyncio
+
+import pytest
+
+from userrl.agents.human import HumanAgent, read_line
+from userrl.core import Action, Episode, Task, Turn
+
+ONE, SEVERAL = ("action",), ("action", "answer", "search")
+
+
+@pytest.mark.parametrize(
+    ("typed", "choices", "action"),
+    [
+        ("When do you leave?", ONE, Action("action", "When do you leave?")),
+        ("answer me", ONE, Action("action", "answer me")),
+        ("answer 24", SEVERAL, Action("answer", "24")),
+        ("ANSWER   7/2", SEVERAL, Action("answer", "7/2")),
+        ("search", SEVERAL, Action("search", "")),
+        ("1 2 3 4", SEVERAL, None),
+        ("answer24", SEVERAL, None),
+        ("", ONE, None),
+        ("", SEVERAL, None),
+    ],
+)
+def test_a_line_is_read_as_a_move(typed: str, choices: tuple[str, ...], action: Action | None) -> None:
+    assert read_line(typed, choices) == action
+
+
+def test_a_line_that_is_no_move_is_asked_for_again_with_a_hint() -> None:
+    lines, shown, hints, prompts = iter(["", "  ", "24", " answer 24 "]), [], [], []
+
+    def ask(prompt: str) -> str:
+        prompts.append(prompt)
+        return next(lines)
+
+    agent = HumanAgent(ask, shown.append, hints.append)
+    action = asyncio.run(agent.act(Episode(Task("t", "function", "Find f."), max_turns=5)))
+    assert action == Action("answer", "24")
+    assert shown == ["Find f."]
+    assert prompts == ["1/5"] * 4
+    assert hints == ["Begin with a choice (action, answer, search), then its text, as in: action 24"]
+
+
+def test_later_turns_show_the_last_feedback() -> None:
+    shown: list[str] = []
+    episode = Episode(Task("t", "intention", "Help me.")).play(Turn(Action("action", "When?"), "Now."))
+    asyncio.run(HumanAgent(lambda prompt: prompt, shown.append, shown.append).act(episode))
+    assert shown == ["Now."]
