@@ -221,6 +221,8 @@ class Adapter:
     """Query name -> call."""
     finish_in_any_case: bool = False
     """Whether raw text "[FINISH]" finishes as "[finish]" does."""
+    settings: Row = field(default_factory=dict)
+    """The original's defaults where ours differ; an episode's own config goes before them."""
 
 
 def _episodes(path: Path, name: str, rows: Sequence[Row]) -> FileResult:
@@ -239,7 +241,7 @@ def _episodes(path: Path, name: str, rows: Sequence[Row]) -> FileResult:
 
 
 async def _replay(row: Row, name: str, adapter: Adapter) -> _Outcome:
-    settings = dict(row["config"])
+    settings = {**adapter.settings, **row["config"]}
     max_turns = settings.pop("max_steps", MAX_TURNS)
     if NOT_CARRIED & set(settings) or settings.get("one_choice_per_aspect") is False:
         return _Outcome(compared=False)
@@ -380,6 +382,33 @@ def _integer(value: Any) -> int:
     raise ReplyError(f"index is {value!r:.40}; expected a whole number")
 
 
+class Judgment(BaseModel):
+    """The original's reply to the call `judge` of search."""
+
+    judgment: str
+
+
+def _search_same(item: Row, query: Query[Any]) -> Row:
+    """The original takes the very word "Yes" for right, and any other for wrong."""
+    return {"same": item["judgment"] == "Yes"}
+
+
+class Stated(BaseModel):
+    """The original's reply to the call `reply` of persuade."""
+
+    stance: str
+
+
+class Response(BaseModel):
+    """The original's reply to the call `question`."""
+
+    response: str
+
+
+def _turtle_hidden(task: Row) -> Row:
+    return {"story": "", "rubric": [{"line": f"line {i}", "weight": w} for i, w in enumerate(task["weights"])]}
+
+
 ADAPTERS: dict[str, Adapter] = {
     "function": Adapter(_function_hidden),
     "intention": Adapter(
@@ -389,6 +418,19 @@ ADAPTERS: dict[str, Adapter] = {
             "intention.addressed": Call("coverage", _addressed, Coverage),
         },
         finish_in_any_case=True,
+    ),
+    "persuade": Adapter(
+        lambda task: {"claim": task["id"], "reasons": []},
+        {"persuade.both": Call("reply", lambda item, query: {"words": "(not recorded)", "stance": item["stance"]}, Stated)},
+    ),
+    "search": Adapter(lambda task: {"answer": task["answer"]}, {"search.same": Call("judge", _search_same, Judgment)}),
+    "turtle": Adapter(
+        _turtle_hidden,
+        {
+            "turtle.question": Call("question", lambda item, query: {"word": item["response"]}, Response),
+            "turtle.grade": Call("score", lambda item, query: {"grades": item["scores"]}),
+        },
+        settings={"success_threshold": 0.9},
     ),
 }
 

@@ -7,9 +7,9 @@ what was filled in.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,16 @@ KINDS: Mapping[str, Kind] = {
         "{x}",
         "Gazetteer of Towns",
         (
-            ("{x} is a town on the river {river}.", "{x} lies on the river {river}.", "The river {river} flows through the town of {x}."),
-            ("It has {population} inhabitants.", "{population} people live there.", "The last count found {population} inhabitants."),
+            (
+                "{x} is a town on the river {river}.",
+                "{x} lies on the river {river}.",
+                "The river {river} flows through the town of {x}.",
+            ),
+            (
+                "It has {population} inhabitants.",
+                "{population} people live there.",
+                "The last count found {population} inhabitants.",
+            ),
             ("It received its charter in {chartered}.", "The town charter dates from {chartered}."),
             ("The town hall was designed by {architect}.", "{architect} was the architect of its town hall."),
         ),
@@ -101,7 +109,11 @@ KINDS: Mapping[str, Kind] = {
         "{x}",
         "Gazetteer of Heights",
         (
-            ("{x} is a mountain of {height} meters.", "{x} rises to {height} meters.", "The summit of {x} is {height} meters high."),
+            (
+                "{x} is a mountain of {height} meters.",
+                "{x} rises to {height} meters.",
+                "The summit of {x} is {height} meters high.",
+            ),
             (
                 "It was first climbed in {climb_year} by {climber}.",
                 "The first to climb it was {climber}, in {climb_year}.",
@@ -193,7 +205,12 @@ KINDS: Mapping[str, Kind] = {
             ),
             ("It is {span} meters long.", "Its length is {span} meters."),
         ),
-        ("Its lamps are lit at dusk.", "Carts had to pay a toll on it.", "It stands on five piers.", "Swallows nest under its arches."),
+        (
+            "Its lamps are lit at dusk.",
+            "Carts had to pay a toll on it.",
+            "It stands on five piers.",
+            "Swallows nest under its arches.",
+        ),
     ),
     "school": Kind(
         "{x}",
@@ -206,7 +223,11 @@ KINDS: Mapping[str, Kind] = {
                 "Its founder was {founder}, who opened the doors in {founded}.",
             ),
         ),
-        ("Its library holds nine thousand volumes.", "Lessons begin at seven.", "Its choir sings in the town square on holidays."),
+        (
+            "Its library holds nine thousand volumes.",
+            "Lessons begin at seven.",
+            "Its choir sings in the town square on holidays.",
+        ),
     ),
 }
 
@@ -314,65 +335,40 @@ RELATIONS: Mapping[str, Relation] = {
         ("school",),
         "town",
         ("In which town does {x} stand?", "Where does {x} stand?"),
-        ("the town where {x} stands", "the home town of {x}"),
+        ("the town where {x} stands",),
     ),
     "company_of": Relation(("person",), "company", ("Which company did {x} found?",), backward="founder"),
     "invention_of": Relation(("person",), "invention", ("Which device did {x} invent?",), backward="inventor"),
     "book_of": Relation(("person",), "book", ("Which book did {x} write?",), backward="author"),
     "bridge_of": Relation(("person",), "bridge", ("Which bridge did {x} design?",), backward="engineer"),
-    "climb_of": Relation(("person",), "mountain", ("Which mountain did {x} climb first of all?",), backward="climber"),
+    "climb_of": Relation(("person",), "mountain", ("Which mountain was first climbed by {x}?",), backward="climber"),
 }
 
-FILLERS = ("trade", "goods", "use", "merit", "genre")
-"""Blanks of sentences that no question is about."""
 UNITS = ("inhabitants", "kilometers", "meters")
-
-
-@dataclass(frozen=True)
-class Passage:
-    """A short text about one thing of the world."""
-
-    id: str
-    kind: str
-    title: str
-    text: str
-
-    @property
-    def source(self) -> str:
-        return KINDS[self.kind].source
 
 
 def facts_in(text: str) -> dict[str, str]:
     """Relation -> value, as the sentences of a passage's text tell them.
 
-    >>> facts_in("Ombrel Mills makes flour. It was founded in 1820 by Zhovika Thrunn. Its goods are sold in forty shops.")
+    >>> facts_in("Ombrel Mills makes flour. It was founded in 1820 by Zhovika Thrunn. A fire destroyed the old ledgers.")
     {'founded': '1820', 'founder': 'Zhovika Thrunn'}
     """
-    found: dict[str, str] = {}
-    for sentence in re.findall(r"[^.]+\.", text):
-        for pattern in _sentence_patterns():
-            if match := pattern.fullmatch(sentence.strip()):
-                found |= {name: value for name, value in match.groupdict().items() if name in RELATIONS}
-                break
-    return found
+    return {name: value for sentence in _SENTENCE.findall(text) for name, value in _told_by(sentence)}
 
 
-@cache
-def _sentence_patterns() -> Sequence[re.Pattern[str]]:
-    return [_pattern(text) for kind in KINDS.values() for group in kind.sentences for text in group]
-
-
-def _pattern(template: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\\\{(\w+)\\\}", lambda blank: f"(?P<{blank[1]}>.+)", re.escape(template)))
+@lru_cache(maxsize=65_536)
+def _told_by(sentence: str) -> Sequence[tuple[str, str]]:
+    match = next((match for _, pattern in _telling() if (match := pattern.fullmatch(sentence))), None)
+    return [(name, value) for name, value in match.groupdict().items() if name in RELATIONS] if match else []
 
 
 def read_question(text: str) -> tuple[str, list[str]] | None:
-    """The thing that a question starts from, and the relations that lead from it to the answer; None if not understood.
+    """What a question starts from, and the relations that lead from there to the answer; None if not understood.
 
-    >>> read_question("In which town was the founder of the river Vlumme born?")
-    ('Vlumme', ['founder', 'birthplace'])
+    >>> read_question("In which town was the founder of Ombrel Mills born?")
+    ('Ombrel Mills', ['founder', 'birthplace'])
     """
-    for name, pattern in _ask_patterns():
+    for name, pattern in _asking():
         if match := pattern.fullmatch(text.strip()):
             start, steps = _unfold(match["x"])
             return start, [*steps, name]
@@ -380,23 +376,41 @@ def read_question(text: str) -> tuple[str, list[str]] | None:
 
 
 def _unfold(text: str) -> tuple[str, list[str]]:
-    for name, pattern in _phrase_patterns():
+    for name, pattern in _within():
         if match := pattern.fullmatch(text):
             start, steps = _unfold(match["x"])
             return start, [*steps, name]
-    for kind in KINDS.values():
-        if kind.called != "{x}" and (match := _pattern(kind.called).fullmatch(text)):
-            # "the {x}" fits everything that begins so; the longer ones are tried first.
-            longer = _pattern(KINDS["river"].called).fullmatch(text) or _pattern(KINDS["book"].called).fullmatch(text)
-            return (longer or match)["x"], []
-    return text, []
+    return next((match["x"] for _, pattern in _calling() if (match := pattern.fullmatch(text))), text), []
+
+
+_SENTENCE = re.compile(r"[^.\s][^.]*\.")
 
 
 @cache
-def _ask_patterns() -> Sequence[tuple[str, re.Pattern[str]]]:
-    return _longest_first((ask, name) for name, relation in RELATIONS.items() for ask in relation.asks)
+def _telling() -> Sequence[tuple[str, re.Pattern[str]]]:
+    sentences = {text for kind in KINDS.values() for group in kind.sentences for text in group}
+    return _patterns(("", text) for text in sorted(sentences) if any(f"{{{name}}}" in text for name in RELATIONS))
 
 
 @cache
-def _phrase_patterns() -> Sequence[tuple[str, re.Pattern[str]]]:
-    return _longest_first((phrase, name) for name, relation in RELATIONS.items() for phrase in relation.phrases)
+def _asking() -> Sequence[tuple[str, re.Pattern[str]]]:
+    return _patterns((name, ask) for name, relation in RELATIONS.items() for ask in relation.asks)
+
+
+@cache
+def _within() -> Sequence[tuple[str, re.Pattern[str]]]:
+    return _patterns((name, phrase) for name, relation in RELATIONS.items() for phrase in relation.phrases)
+
+
+@cache
+def _calling() -> Sequence[tuple[str, re.Pattern[str]]]:
+    return _patterns((name, kind.called) for name, kind in KINDS.items())
+
+
+def _patterns(templates: Iterable[tuple[str, str]]) -> Sequence[tuple[str, re.Pattern[str]]]:
+    """Longest first, as a short template fits what a longer one says: "the {x}" and "the river {x}"."""
+    return [(name, _pattern(text)) for name, text in sorted(templates, key=lambda t: -len(re.sub(r"{\w+}", "", t[1])))]
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>.+)", re.escape(template)))
