@@ -20,6 +20,8 @@ from userrl.core import Task
 from userrl.errors import DataError
 
 FIELDS = {"id": str, "prompt": str, "hidden": dict}
+OFFICIAL = "official-"
+"""Begins the names of the splits that are imported, never built in."""
 
 
 def split_of(task_id: str) -> Literal["train", "validation", "test"]:
@@ -98,7 +100,7 @@ class TaskSet:
 
     def load(self) -> Sequence[Task]:
         """The tasks. Raises DataError when they are not the ones that the manifest names."""
-        return _load(self.gym, self.split, self.folder, self.module)  # type: ignore[arg-type]  # paths and zip paths can be hashed
+        return _load(self.gym, self.split, self.folder, self.module, self.sha256)  # type: ignore[arg-type]  # paths and zip paths can be hashed
 
     def read(self) -> list[Task]:
         """The tasks as they are now, unchecked."""
@@ -110,10 +112,12 @@ class TaskSet:
     def check(self) -> list[Task]:
         tasks = self.read()
         if len(tasks) != self.count or digest(tasks) != self.sha256:
+            mend = f"Restore the file, or record the change with `userrl data record {self.gym}` if it is meant."
+            if self.split.startswith(OFFICIAL):
+                mend = "Import the official data again (`userrl data import userrl PATH`)."
             raise DataError(
                 f"Tasks {self.gym}/{self.split}: {len(tasks)} tasks with SHA-256 {digest(tasks)[:12]}…, but the manifest "
-                f"names {self.count} with {self.sha256[:12]}…. Restore the file, or record the change with "
-                f"`userrl data record {self.gym}` if it is meant."
+                f"names {self.count} with {self.sha256[:12]}…. {mend}"
             )
         return tasks
 
@@ -133,5 +137,6 @@ class TaskSet:
 
 
 @cache
-def _load(gym: str, split: str, folder: Traversable, module: str) -> Sequence[Task]:
+def _load(gym: str, split: str, folder: Traversable, module: str, sha256: str) -> Sequence[Task]:
+    """`sha256` is here so that a set that was imported anew is read anew."""
     return tuple(TaskSet.read_manifest(gym, folder, module)[split].check())

@@ -18,11 +18,11 @@ from pydantic import ValidationError
 
 from userrl.core import Task
 from userrl.data import digest, split_of
-from userrl.data.home import folder_of
+from userrl.data.home import VARIABLE, folder_of, home
 from userrl.data.official import Entry, Official, read
 from userrl.data.official_sources import LICENSE, REPOSITORY, SOURCES
 from userrl.data.sets import line
-from userrl.errors import DataError
+from userrl.errors import DataError, StoreError
 from userrl.gyms.base import known
 from userrl.store import write_whole
 
@@ -53,8 +53,13 @@ def import_userrl(root: Path) -> list[Imported]:
     official = read(root)
     reasons = {gym: _reason(gym, official) for gym in SOURCES}
     sets = {gym: _sets(gym, official) for gym in SOURCES if not reasons[gym]}
-    for gym, of_gym in sets.items():
-        _write(gym, of_gym, _source(gym, official))
+    try:
+        for gym, of_gym in sets.items():
+            _write(gym, of_gym, _source(gym, official))
+    except StoreError as error:
+        raise StoreError(
+            f"Cannot write the data home {home()}: {error.__cause__}. Free some space, or name another folder with {VARIABLE}."
+        ) from error
     return [
         Imported(
             gym,
