@@ -68,6 +68,32 @@ def test_no_reply_whatever_makes_the_reader_raise(reply: str) -> None:
     assert read_text(reply).raw == reply
 
 
+def test_a_flood_of_blanks_or_opened_calls_is_read_like_a_short_text() -> None:
+    """With a pattern that backtracks each of these would take half a minute or more."""
+    blanks = " " * 100_000
+    assert read_text(f"<tool_call>{blanks}{call('x')[len('<tool_call>') : -len('</tool_call>')]}{blanks}</tool_call>").text == "x"
+    assert "valid JSON" in read_text(f"<tool_call>{blanks}x{blanks}</tool_call>").problem
+    assert "no complete" in read_text("<tool_call>" * 50_000 + "</tool").problem
+
+
+def test_a_call_that_is_not_closed_is_no_second_call() -> None:
+    assert read_text(call("x") + "<tool_call>").note == ""
+    assert read_text(call("x") + "</tool_call>").note == ""
+    assert read_text(call("x") + "<tool_call></tool_call>").note != ""
+
+
+@pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}")])
+def test_a_call_nested_too_deep_is_invalid_wherever_the_nesting_is(opened: str, closed: str) -> None:
+    """Near the recursion limit there are depths from which JSON can be read but not written."""
+    for depth in (*range(300, 1200), 100_000):
+        nested = f"{opened * depth}1{closed * depth}"
+        for text in (nested, f'{{"choice": "action", "content": {nested}}}'):
+            assert read_call(TOOL_NAME, text).kind == INVALID
+            assert read_call("other", text).kind == INVALID
+            assert read_text(f'<tool_call>{{"name": "{TOOL_NAME}", "arguments": {text}}}</tool_call>').kind == INVALID
+        assert read_text(f'<tool_call>{{"name": {nested}, "arguments": {{}}}}</tool_call>').kind == INVALID
+
+
 def test_raw_line_breaks_in_a_call_are_accepted() -> None:
     assert read_text(call("a\\nb").replace("\\\\n", "\n")).text == "a\nb"
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from userrl.core import INVALID, Action, Agent, Cast, Episode, Query, Task, Turn
 from userrl.errors import (
+    ConfigError,
     EndpointError,
     EndpointRefused,
     EpisodeOver,
@@ -205,6 +206,12 @@ def test_no_more_episodes_than_asked_for_are_in_flight() -> None:
     agent = Waiting()
     assert len(run([episode("3") for _ in range(20)], agent, CAST, at_once=4)) == 20
     assert agent.most == 4
+
+
+@pytest.mark.parametrize("at_once", [0, -1])
+def test_less_than_one_episode_in_flight_is_refused(at_once: int) -> None:
+    with pytest.raises(ConfigError, match=f"at_once is {at_once}; expected at least 1 episode in flight"):
+        run([episode("3")], Listed([]), CAST, at_once=at_once)
 
 
 def test_the_cast_may_depend_on_the_gym() -> None:

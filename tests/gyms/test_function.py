@@ -152,6 +152,14 @@ def test_four_integers_may_be_written_with_spaces_commas_and_brackets(text: str)
     assert turn("action", text).facts["inputs"] == [1, 2, 3, 4]
 
 
+def test_a_flood_of_blanks_is_read_like_a_few() -> None:
+    """With a pattern that backtracks each would take minutes."""
+    blanks = " \n" * 50_000
+    assert turn("action", f"{blanks}[{blanks}1 2{blanks},{blanks}3 4{blanks}]{blanks}").label == "probe"
+    for text in (f"{blanks}x", f"1 2 3 4{blanks}x", f"1{blanks}x", f"[{blanks}x"):
+        assert turn("action", text).label == "unreadable"
+
+
 @pytest.mark.parametrize(
     "text",
     [

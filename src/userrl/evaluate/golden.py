@@ -383,7 +383,7 @@ def _integer(value: Any) -> int:
 
 
 class Judgment(BaseModel):
-    """The original's reply to the call `judge` of search."""
+    """The original's reply to the calls `judge` of search and `guess` of telepathy."""
 
     judgment: str
 
@@ -424,6 +424,13 @@ ADAPTERS: dict[str, Adapter] = {
         {"persuade.both": Call("reply", lambda item, query: {"words": "(not recorded)", "stance": item["stance"]}, Stated)},
     ),
     "search": Adapter(lambda task: {"answer": task["answer"]}, {"search.same": Call("judge", _search_same, Judgment)}),
+    "telepathy": Adapter(
+        lambda task: {"title": task["title"], "category": task["category"]},
+        {
+            "telepathy.question": Call("question", lambda item, query: {"word": item["response"]}, Response),
+            "telepathy.guess": Call("guess", _search_same, Judgment),
+        },
+    ),
     "turtle": Adapter(
         _turtle_hidden,
         {

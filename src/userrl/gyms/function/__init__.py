@@ -23,7 +23,8 @@ MAX_INPUT = 1_000_000
 """Largest size of a probed number (default rules)."""
 
 _INTEGER = r"([-+]?\d{1,9})"
-_FOUR = re.compile(r"\s*[\[(]?\s*" + r"(?:\s*,\s*|\s+)".join([_INTEGER] * 4) + r"\s*[\])]?\s*", re.ASCII)
+_FOUR = re.compile(r"(?:[\[(]\s*)?" + r"(?:\s*,\s*|\s+)".join([_INTEGER] * 4) + r"(?:\s*[\])])?", re.ASCII)
+"""In a text without blanks around it: two neighboring runs of blanks would take time quadratic in their length."""
 _DECIMAL = re.compile(r"[-+]?(?:\d{1,20}(?:\.\d{0,20})?|\.\d{1,20})", re.ASCII)
 _FRACTION = re.compile(r"([-+]?\d{1,20})\s*/\s*(\d{1,20})", re.ASCII)
 _LENIENT_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -111,7 +112,7 @@ def number_text(value: float) -> str:
 
 def _inputs(text: str) -> tuple[list[int], str]:
     """Four integers, or what is wrong with the text."""
-    match = _FOUR.fullmatch(text)
+    match = _FOUR.fullmatch(text.strip(" \t\n\r\f\v"))
     if match is None:
         return [], "Nothing was computed. The content must be four whole numbers for a, b, c and d, like 3 -1 0 7."
     inputs = [int(number) for number in match.groups()]
