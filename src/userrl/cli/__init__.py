@@ -41,8 +41,9 @@ app = _group("Train and evaluate LLM agents that are good with users. Begin with
 sft_app = _group("Cold start: collect expert episodes, fine-tune on the best.")
 rl_app = _group("Reinforcement learning with a local policy.")
 check_app = _group("Check gyms and golden cases.")
-data_app = _group("Task sets, for developers of gyms.")
-for name, sub in {"sft": sft_app, "rl": rl_app, "check": check_app, "data": data_app}.items():
+data_app = _group("Task sets: import official ones, check and show them.")
+new_app = _group("Start a gym of your own.")
+for name, sub in {"sft": sft_app, "rl": rl_app, "check": check_app, "data": data_app, "new": new_app}.items():
     app.add_typer(sub, name=name)
 
 AGENT = "expert[:SKILL], an agent without skill (random, ...), the folder of a local model, or MODEL@URL (at OpenAI: MODEL@)"
@@ -301,7 +302,7 @@ def check_golden(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Golden files, or folders of them.", show_default=False)],
     data: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="tau-bench's data, for tau's cases; default: data/tau_bench beside the golden folder."),
+        typer.Option(metavar="FOLDER", help="tau-bench's data; default: data/tau_bench beside the golden folder."),
     ] = None,
     allow_missing: Annotated[bool, typer.Option("--allow-missing", help="Cases whose data is missing are no failures.")] = False,
 ) -> None:
@@ -314,6 +315,52 @@ def check_golden(
     checking.golden(paths, data, allow_missing)
 
 
+@data_app.command("import", epilog="Example: userrl data import userrl ../UserRL")
+def data_import(
+    source: Annotated[Literal["userrl"], typer.Argument(metavar="SOURCE", help="Whose data: userrl.", show_default=False)],
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A checkout of the official repository, or its data.", show_default=False)
+    ],
+) -> None:
+    """Import official tasks into the data home.
+
+    They become the splits official-train, official-test, official-alltrain and official-alltest of the gyms. Everything
+    is checked first: a broken file is named, and nothing is written. The data home is the folder in USERRL_DATA, else
+    ~/.local/share/userrl.
+    """
+    from userrl.cli import data
+
+    data.import_official(path)
+
+
+@data_app.command("check", epilog="Example: userrl data check intention")
+def data_check(
+    gym: Annotated[
+        str | None, typer.Argument(metavar="GYM", help="`userrl gyms` lists them; default: all.", show_default=False)
+    ] = None,
+) -> None:
+    """Check every task set against its schema and hash.
+
+    Built-in and imported ones. Prints a line each; exits with 1 if one is broken.
+    """
+    from userrl.cli import data
+
+    data.check(gym)
+
+
+@data_app.command("show", epilog="Example: userrl data show function function-318e1b21cdc4")
+def data_show(
+    gym: Gym, task: Annotated[str, typer.Argument(metavar="ID", help="Id of the task.", show_default=False)]
+) -> None:
+    """Show a task with its hidden part.
+
+    What the agent is told comes first, then what it is never shown.
+    """
+    from userrl.cli import data
+
+    data.show(gym, task)
+
+
 @data_app.command("record", epilog="Example: userrl data record intention")
 def data_record(gym: Gym) -> None:
     """Record counts and hashes of a gym's task sets.
@@ -323,6 +370,22 @@ def data_record(gym: Gym) -> None:
     from userrl.cli import checking
 
     checking.record(gym)
+
+
+@new_app.command("gym", epilog="Example: userrl new gym hot_cold")
+def new_gym(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Lower case, words joined by _.", show_default=False)],
+    folder: Annotated[
+        Path | None, typer.Option("--out", metavar="FOLDER", help="Folder to make; default: userrl-NAME.", show_default=False)
+    ] = None,
+) -> None:
+    """Write the package of a new gym.
+
+    It holds a small game that works, with tasks, scripted players, a data sheet and a test. See docs/new-gym.md.
+    """
+    from userrl.cli import scaffold
+
+    scaffold.new(name, folder)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -338,7 +401,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="replace")  # a terminal that cannot show a character is no reason to stop
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = app(args=arguments, standalone_mode=False)
+        code = app(args=arguments, prog_name="userrl", standalone_mode=False)
     except UserRLError as error:
         _complain(str(error))
         code = 1

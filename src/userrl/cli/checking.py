@@ -8,24 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from userrl.cli.show import Watch, new_table, out, progress, safe
-from userrl.core import Task
 from userrl.data import digest
 from userrl.errors import ConfigError
-from userrl.evaluate.conformance import TASKS_PER_SPLIT, Report, check_gym
+from userrl.evaluate.conformance import Report, check_gym
 from userrl.evaluate.golden import check
 from userrl.gyms.base import find, known
 from userrl.store import write_whole
 
-AT_ONCE = 5
-"""Tasks that are checked between two signs of progress."""
 SHOWN = 20
 """Failures of a gym, or of a file, that are printed."""
 
 
 def gyms(names: Sequence[str], every: bool) -> None:
-    chosen = {name: find(name) for name in names or sorted(known())}
+    chosen = [find(name).name for name in names or sorted(known())]
     with progress() as watch:
-        reports = [_check(name, list(sample(name, every)), watch) for name in chosen]
+        reports = [_check(name, every, watch) for name in chosen]
     for report in reports:
         found = f"{len(report.failures)} failed" if report.failures else "ok"
         out.print(safe(f"{report.gym}: {report.tasks} tasks, {report.episodes} episodes, {report.turns} turns: {found}"))
@@ -34,27 +31,15 @@ def gyms(names: Sequence[str], every: bool) -> None:
         if len(report.failures) > SHOWN:
             out.print(safe(f"  and {len(report.failures) - SHOWN} more", "red"))
     failed = sum(bool(report.failures) for report in reports)
-    out.print(f"{len(reports) - failed} gyms passed, {failed} failed")
+    out.print(f"{len(reports) - failed} of {len(reports)} gyms passed")
     sys.exit(1 if failed else 0)
 
 
-def sample(name: str, every: bool) -> list[Task]:
-    """The first tasks of each split of a gym, or every task of all splits but the demo's."""
-    gym = find(name)
-    if every:
-        return [task for split in gym.sets() if not split.startswith("demo") for task in gym.tasks(split)]
-    return [task for split in gym.sets() for task in gym.tasks(split)[:TASKS_PER_SPLIT]]
+def _check(name: str, every: bool, watch: Watch) -> Report:
+    def told(done: int, of: int, failures: int) -> None:
+        watch(f"check {name}", done, of, f"{failures} failed" if failures else "")
 
-
-def _check(name: str, tasks: Sequence[Task], watch: Watch) -> Report:
-    total = Report(name, 0, 0, 0)
-    watch(f"check {name}", 0, len(tasks), "")
-    for first in range(0, max(1, len(tasks)), AT_ONCE):
-        part = check_gym(name, tasks=tasks[first : first + AT_ONCE])
-        failures = tuple(dict.fromkeys((*total.failures, *part.failures)))
-        total = Report(name, total.tasks + part.tasks, total.episodes + part.episodes, total.turns + part.turns, failures)
-        watch(f"check {name}", total.tasks, len(tasks), f"{len(failures)} failed" if failures else "")
-    return total
+    return check_gym(name, tasks="all" if every else "sample", watch=told)
 
 
 def golden(paths: Sequence[Path], data: Path | None, allow_missing: bool) -> None:
@@ -83,7 +68,7 @@ def record(name: str) -> None:
     if not manifest.is_file():
         raise ConfigError(f"Gym {name!r} has no manifest file at {manifest}; expected an editable installation of its source.")
     entries = json.loads(manifest.read_text("utf-8"))
-    for split, tasks in gym.sets().items():
+    for split, tasks in gym.built_in_sets().items():
         now = tasks.read()
         entries["sets"][split] |= {"count": len(now), "sha256": digest(now)}
         out.print(safe(f"{name}/{split}: {len(now)} tasks, SHA-256 {digest(now)[:12]}…"))

@@ -115,7 +115,8 @@ def report(job: EvalJob, episodes: Sequence[Episode]) -> None:
 def headline(job: EvalJob, summaries: Sequence[Summary]) -> str:
     """Who was evaluated on what, as far as it is the same in all lines of the table."""
     counts = {s.tasks for s in summaries}
-    tasks = f"{counts.pop()} {job.split} tasks" if len(counts) == 1 else f"{job.split} tasks"
+    count = f"{min(counts)} " if len(counts) == 1 else ""
+    tasks = f"{count}{job.split} {'task' if counts == {1} else 'tasks'}"
     where = f" of {summaries[0].gym}" if len(summaries) == 1 else " of each gym"
     attempts = f", {job.attempts} episodes of each" if job.attempts > 1 else ""
     return f"{short(job.agent)}: {tasks}{where}{attempts}"

@@ -183,11 +183,8 @@ def hint(text: str) -> None:
 
 def show_fact(name: str, fact: Any, agents: bool) -> None:
     """A fact of a query, for the person who is the user."""
-    if agents and isinstance(fact, str):
-        say("agent", safe(fact))
-    elif isinstance(fact, str):
-        say(name, safe(fact))
-    elif rows := _as_rows(fact):
+    who = "agent" if agents else name
+    if not agents and (rows := _as_rows(fact)):
         table = new_table(f"Your {name}, which the agent does not see")
         for column in rows[0]:
             table.add_column(safe(column))
@@ -196,7 +193,15 @@ def show_fact(name: str, fact: Any, agents: bool) -> None:
         out.print("", table, "", sep="\n")
     else:
         for item in fact if isinstance(fact, list | tuple) else [fact]:
-            say("agent" if agents else name, safe(item if isinstance(item, str) else json.dumps(item, ensure_ascii=False)))
+            say(who, safe(_as_text(item)), width=max(8, len(who) + 2))
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict) and all(isinstance(item, str) for item in value.values()):
+        return ", ".join(f"{name}: {item}" for name, item in value.items())
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _as_rows(fact: Any) -> list[dict[str, str]]:

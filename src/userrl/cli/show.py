@@ -119,8 +119,9 @@ def new_table(title: str = "") -> Table:
     )
 
 
-def interval_text(interval: Interval) -> str:
-    return f"{interval.mean:.3f} [{interval.low:.3f}, {interval.high:.3f}]" if interval.n else "-"
+def interval_text(interval: Interval, digits: int = 3) -> str:
+    numbers = (f"{x:.{digits}f}" for x in (interval.mean, interval.low, interval.high))
+    return "{} [{}, {}]".format(*numbers) if interval.n else "-"
 
 
 def percent_text(interval: Interval) -> str:
@@ -128,7 +129,7 @@ def percent_text(interval: Interval) -> str:
 
 
 def summary_table(rows: Sequence[tuple[str, Summary]], title: str) -> Table:
-    """One line per agent and gym. What is the same in all lines is left to the title."""
+    """One line per agent and gym, within 80 columns. What is the same in all lines is left to the title."""
     table = new_table(title)
     failures = any(s.errors for _, s in rows)
     shown = {
@@ -140,13 +141,14 @@ def summary_table(rows: Sequence[tuple[str, Summary]], title: str) -> Table:
     columns = ("agent", "gym", "score [95%]", "share [95%]", "solved [95%]", "turns", "n", "failed")
     kept = [name for name in columns if shown.get(name, True)]
     for name in kept:
-        table.add_column(name, justify="left" if name in ("agent", "gym") else "right", no_wrap=name != "agent")
+        is_name = name in ("agent", "gym")
+        table.add_column(name, justify="left" if is_name else "right", no_wrap=not is_name)
     for agent, s in rows:
         cells: dict[str, str | Text] = {
             "agent": safe(agent),
             "gym": safe(s.gym),
-            "score [95%]": interval_text(s.score),
-            "share [95%]": interval_text(s.share),
+            "score [95%]": interval_text(s.score, 2),
+            "share [95%]": interval_text(s.share, 2 if shown["gym"] and failures else 3),
             "solved [95%]": percent_text(s.solved),
             "turns": f"{s.effective_turns:.1f}" if s.episodes else "-",
             "n": str(s.episodes),

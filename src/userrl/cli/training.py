@@ -30,9 +30,9 @@ LONGEST = 160
 
 def demo(folder: Path, config: Path | None, flags: Mapping[str, Any], resume: bool) -> None:
     job = resolve(DemoJob, config, flags)
-    what = f"A small policy learns to ask a simulated user better questions (gym {job.gym}, {job.max_turns} turns)."
-    out.print(safe(what, "bold"))
-    out.print(safe("Expert episodes -> SFT -> multi-turn GRPO -> held-out tasks. No key, no GPU, no download.\n", "dim"))
+    out.print(safe("A small policy learns to ask a simulated user better questions.", "bold"))
+    steps = "expert episodes, SFT, multi-turn GRPO, held-out tasks"
+    out.print(safe(f"Gym {job.gym}, {job.max_turns} turns: {steps}.\n", "dim"))
     with kept(folder), progress() as watch:
         result = asyncio.run(run_demo(job, folder, watch, resume=resume))
     show_demo(result)
@@ -45,12 +45,12 @@ def show_demo(result: Result) -> None:
     out.print()
     out.print(summary_table(rows, f"{count} test tasks whose texts were never seen in training"))
     out.print(safe(f"{LEGEND}\n", "dim"))
-    out.print(safe("Gain in the share of the reward within reach, paired by task [95%]"))
-    out.print(safe(f"  after GRPO minus after SFT   {interval_text(result.gain)}", "bold"))
-    out.print(safe(f"  after GRPO minus {short(best):<11} {interval_text(lead)}   the best agent without skill"))
-    out.print(safe("This is one training run; `python benchmarks/demo_learning.py` repeats it over seeds.\n", "dim"))
+    out.print(safe("Share after GRPO, minus the share of another, paired by task [95%]", "bold"))
+    for other, difference in {SFT: result.gain, f"{best}, the best without skill": lead}.items():
+        out.print(safe(f"  {other:<36}{interval_text(difference)}"))
+    out.print(safe("One training run; `python benchmarks/demo_learning.py` repeats it over seeds.\n", "dim"))
     mixes = [(name, s.mix) for name, s in rows if name in (RANDOM, SFT, GRPO, best, "expert")]
-    out.print(mix_table(mixes, "Share of each sort of action"))
+    out.print(mix_table(mixes, "Share of each sort of action"), "", sep="\n")
     for i, (before, after) in enumerate(result.samples, start=1):
         print_episode(before, f"Sample {i}, after SFT", LONGEST)
         print_episode(after, f"Sample {i}, after GRPO", LONGEST)

@@ -13,7 +13,7 @@ from importlib.resources.abc import Traversable
 from typing import Any, ClassVar
 
 from userrl.core import INVALID, Action, Agent, Cast, Episode, Query, Task, Turn
-from userrl.data import TaskSet
+from userrl.data import TaskSet, imported_sets
 from userrl.errors import ConfigError, UnknownName
 
 FINISH = "finish"
@@ -114,9 +114,14 @@ class Gym(ABC):
         return resources.files(cls.__module__)
 
     @classmethod
-    def sets(cls) -> Mapping[str, TaskSet]:
+    def built_in_sets(cls) -> Mapping[str, TaskSet]:
         """Split name -> task set, from the folder's `tasks/manifest.json`."""
         return TaskSet.read_manifest(cls.name, cls.room() / "tasks", cls.__module__)
+
+    @classmethod
+    def sets(cls) -> Mapping[str, TaskSet]:
+        """Split name -> task set: the built-in ones, then those imported into the data home (`userrl data import`)."""
+        return {**cls.built_in_sets(), **imported_sets(cls.name, cls.__module__)}
 
     @classmethod
     def tasks(cls, split: str = "test") -> Sequence[Task]:

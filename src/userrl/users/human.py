@@ -18,8 +18,8 @@ YES_NO = {"yes": True, "y": True, "no": False, "n": False}
 class HumanSeat:
     """Shows a person what is new in a query and asks for the reply, field by field.
 
-    What was shown once (the wishes, what the agent said before) is not shown again; the agent's new words are,
-    also where it repeats itself. Waits without letting other episodes go on.
+    What was shown or typed once (the wishes, what was said before) is not shown again; the agent's new words are, also
+    where it repeats itself. Waits without letting other episodes go on.
 
     Args:
         ask: given what to ask for ("you" where a reply is one field), returns the line that was typed.
@@ -47,7 +47,9 @@ class HumanSeat:
             try:
                 fields = model.model_fields
                 given = {name: self._field(name, field, alone=len(fields) == 1) for name, field in fields.items()}
-                return cast(R, model.model_validate(given))
+                reply = cast(R, model.model_validate(given))
+                self._seen.update(_key(value) for value in given.values())
+                return reply
             except ValidationError as error:
                 self.hint("; ".join(f"{e['loc'][0] if e['loc'] else 'reply'}: {e['msg']}" for e in error.errors()))
 

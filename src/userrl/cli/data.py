@@ -1,0 +1,73 @@
+"""The commands data import, data check and data show."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from userrl.cli.show import new_table, out, safe
+from userrl.data.home import home
+from userrl.data.official_sources import SPLITS
+from userrl.data.sets import OFFICIAL
+from userrl.errors import UserRLError
+from userrl.gyms.base import find, known
+from userrl.pipeline.official import import_userrl
+
+
+def import_official(path: Path) -> None:
+    results = import_userrl(path)
+    table = new_table(f"Official data in {path}")
+    table.add_column("gym")
+    for split in SPLITS:
+        table.add_column(split.removeprefix(OFFICIAL), justify="right")
+    table.add_column("state")
+    for r in results:
+        state = "imported" if r.written else "not imported"
+        table.add_row(safe(r.gym), *(str(r.counts.get(split, 0)) for split in SPLITS), state)
+    table.add_section()
+    table.add_row("all", *(str(sum(r.counts.get(split, 0) for r in results)) for split in SPLITS))
+    out.print(table)
+    out.print()
+    for r in results:
+        if r.reason:
+            out.print(safe(f"{r.gym}: {r.reason}.", "yellow"), soft_wrap=True)
+    written = [r.gym for r in results if r.written]
+    out.print(safe(f"Imported {', '.join(written)} into {home()}." if written else "Nothing was imported."), soft_wrap=True)
+    if written:
+        out.print(safe(f"\nList them: userrl gyms\nEvaluate:  userrl eval {written[0]} --split official-test", "dim"))
+
+
+def check(name: str | None) -> None:
+    """Every set gets its line; a broken one does not hide the others."""
+    bad = total = 0
+    for gym in [find(name).name] if name else sorted(known()):
+        try:
+            sets = find(gym).sets()
+        except UserRLError as error:
+            bad, total = bad + 1, total + 1
+            out.print(safe(f"{gym}: {error}", "red"), soft_wrap=True)
+            continue
+        for split, tasks in sets.items():
+            total += 1
+            try:
+                found = tasks.check()
+            except UserRLError as error:
+                bad += 1
+                out.print(safe(f"{gym}/{split}: {error}", "red"), soft_wrap=True)
+            else:
+                where = "imported" if split.startswith(OFFICIAL) else "generated" if tasks.recipe is not None else "built in"
+                out.print(safe(f"{gym}/{split}: ok, {len(found)} tasks, {where}, SHA-256 {tasks.sha256[:12]}…"), soft_wrap=True)
+    out.print(f"{total - bad} of {total} task sets are whole")
+    sys.exit(1 if bad else 0)
+
+
+def show(name: str, task_id: str) -> None:
+    gym = find(name)
+    task = gym.task(task_id)
+    splits = [split for split, tasks in gym.sets().items() if any(other.id == task.id for other in tasks.load())]
+    out.print(safe(f"{name}, task {task.id} (in {', '.join(splits)})", "bold"), soft_wrap=True)
+    out.print(safe("\nThe agent is told:", "bold"))
+    out.print(safe(task.prompt), soft_wrap=True)
+    out.print(safe("\nHidden from the agent:", "bold red"))
+    out.print(safe(json.dumps(task.hidden, indent=2, ensure_ascii=False)), soft_wrap=True)
