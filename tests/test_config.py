@@ -124,3 +124,10 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 def test_a_saved_job_is_read_back_as_it_was(job: Any, tmp_path: Path) -> None:
     saved = json.loads(json.dumps(as_dict(job)))
     assert resolve(type(job), flags=saved) == job
+
+
+def test_a_table_given_in_part_keeps_the_jobs_own_defaults_for_the_rest() -> None:
+    from userrl.pipeline.demo import DemoJob
+
+    job = resolve(DemoJob, None, {"sft.steps": 7})
+    assert (job.sft.steps, job.sft.lr, job.grpo) == (7, DemoJob().sft.lr, DemoJob().grpo)

@@ -79,7 +79,7 @@ def imports(source: str) -> Iterator[tuple[str, int, bool]]:
 
 def violations(module: str, source: str) -> list[str]:
     room, found = module.split(".")[1], []
-    for name, line, inside in imports(source):
+    for name, line, _inside in imports(source):
         if name.startswith("."):
             found.append(f"{module}, line {line}: relative import {name!r}; write it in full")
             continue

@@ -48,7 +48,7 @@ def resolve(job: type[T], file: Path | None = None, flags: Mapping[str, Any] | N
         table[last] = value
     _check_names(job, from_flags, "the flags")
     try:
-        return TypeAdapter(job).validate_python(_merge(from_file, from_flags))
+        return TypeAdapter(job).validate_python(_merge(_tables(job), _merge(from_file, from_flags)))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"]))
@@ -62,6 +62,16 @@ def as_dict(job: Any) -> dict[str, Any]:
     """A job as JSON values."""
     value: dict[str, Any] = TypeAdapter(type(job)).dump_python(job, mode="json")
     return value
+
+
+def _tables(job: type[Any]) -> dict[str, Any]:
+    """The job's own defaults of its tables: a table that is given in part keeps them for the rest."""
+    made = {f.name: f.default_factory() for f in dataclasses.fields(job) if f.default_factory is not dataclasses.MISSING}
+    return {
+        name: {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        for name, value in made.items()
+        if dataclasses.is_dataclass(value)
+    }
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
