@@ -395,7 +395,7 @@ MODELS = [
         ['{"stance": "Neutral", "sort": "argument"}'],
         0.5,
     ),
-    ("telepathy", "entity_001", Action("answer", "a newt"), [], ['{"judgment": "Yes"}'], 1.0),
+    ("telepathy", "entity_001", Action("answer", "a newt"), [], ['{"same": true}'], 1.0),
     ("telepathy", "entity_001", Action("action", "Is it wet?"), ['{"word": "Yes"}'], [], 0.0),
     ("search", "Bamboogle-1", Action("answer", "no one"), [], ['{"same": true}'], 1.0),
     ("function", "func-33", Action("answer", "63"), [], [], 1.0),
