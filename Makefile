@@ -23,6 +23,7 @@ test-all: setup  ## everything this machine can run
 
 check: setup  ## style and types
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 	$(BIN)/mypy
 
 docs: setup  ## the pages' commands and examples run

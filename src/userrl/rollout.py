@@ -168,9 +168,7 @@ async def play_recorded(
     return [ended[e.key] for e in episodes]
 
 
-def run(
-    episodes: Iterable[Episode], agent: Agent, cast: Cast | Callable[[str], Cast], **options: Any
-) -> list[Episode]:
+def run(episodes: Iterable[Episode], agent: Agent, cast: Cast | Callable[[str], Cast], **options: Any) -> list[Episode]:
     """`play_many` for callers outside an event loop: scripts and the command line."""
     return asyncio.run(play_many(episodes, agent, cast, **options))
 

@@ -116,9 +116,7 @@ def test_a_resumed_run_may_have_other_patience_but_no_other_questions(
     assert "endpoints.agent was None, now {'max_tokens': 10}" in refused(*command, "--resume")
 
 
-def test_each_role_sends_its_own_key(
-    cli: Callable[..., Any], serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_role_sends_its_own_key(cli: Callable[..., Any], serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: dict[str, Any] = {}
 
     def handler(request: Request) -> Response:

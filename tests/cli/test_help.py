@@ -20,7 +20,7 @@ HEAVY = {"torch", "transformers", "numpy", "aiohttp", "rich", "matplotlib"}
 
 
 def commands() -> dict[str, Any]:
-    """"sft train" -> its command."""
+    """ "sft train" -> its command."""
     found: dict[str, Any] = {}
 
     def walk(command: Any, name: str) -> None:

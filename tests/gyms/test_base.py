@@ -32,7 +32,7 @@ class Toy(Gym):
         return Turn(action, "ok")
 
 
-PACKAGE = '''
+PACKAGE = """
 from userrl.core import Turn
 from userrl.gyms.base import Gym
 
@@ -42,7 +42,7 @@ class Foreign(Gym):
 
     async def step(self, episode, action, cast):
         return Turn(action, "ok")
-'''
+"""
 
 
 @pytest.fixture

@@ -159,9 +159,7 @@ def test_the_turn_limit_truncates_and_a_right_last_answer_does_not() -> None:
 def test_a_search_shows_the_results_and_what_is_left_and_earns_nothing() -> None:
     shelf = Shelf(Result("Ombrel Mills", "It makes flour.", "Register"), Result("Nothing else", ""))
     result = turn("search", " Ombrel\n Mills ", gym=gym_with(shelf))
-    assert result.feedback == (
-        "1. Ombrel Mills [Register]\n   It makes flour.\n2. Nothing else\n   \nSearches left: 4."
-    )
+    assert result.feedback == ("1. Ombrel Mills [Register]\n   It makes flour.\n2. Nothing else\n   \nSearches left: 4.")
     assert (result.reward, result.done, result.label) == (0.0, False, "searched")
     assert shelf.asked == [("Ombrel Mills", 5)]
 
@@ -599,7 +597,7 @@ def test_what_no_retry_can_change_is_refused_at_once(reply: Reply, said: str) ->
         (Reply("bad", 400), "rejected the request (HTTP 400: bad)"),
         (Reply("<html>hi</html>"), "answered an HTML page, which is not JSON"),
         (Reply("[" * 100_000), "which is not JSON"),
-        (Reply({"error": "x", "y": 1}), "sent no list at 'results'. It sent {\"error\": \"x\", \"y\": 1}."),
+        (Reply({"error": "x", "y": 1}), 'sent no list at \'results\'. It sent {"error": "x", "y": 1}.'),
         (Reply({}), "sent no list at 'results'. It sent {}."),
         (Reply("7"), "sent no list at 'results'. It sent 7."),
         (Reply({"results": {"0": 1}}), "sent no list at 'results'"),

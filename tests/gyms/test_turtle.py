@@ -394,9 +394,7 @@ TELLINGS = {
         "The bees collected from plants on the other side of the wall. The man next door was secretly growing "
         "poppies for opium, and the honey had a taste that no local flower gives."
     ),
-    "empty-seat": (
-        "Valerio does stage magic. From that chair you could look behind the mirror and see how his trick is done."
-    ),
+    "empty-seat": ("Valerio does stage magic. From that chair you could look behind the mirror and see how his trick is done."),
     "cold-inn": (
         "The chimney was covered with snow so carbon monoxide came into the house. He realized because the canary "
         "dropped dead, and got everyone out before they suffocated."
@@ -413,9 +411,7 @@ TELLINGS = {
         "The clock runs five minutes ahead so that people going to the station don't miss their train. His little "
         "girl missed hers once and was run over walking home."
     ),
-    "loud-alarm": (
-        "Everyone in the family is deaf. The alarm is for the dog, who then goes and gets them up."
-    ),
+    "loud-alarm": ("Everyone in the family is deaf. The alarm is for the dog, who then goes and gets them up."),
     "harbor-steps": (
         "The steps go down into the harbor and he counts how many are above the water. The sea pulled back, which "
         "means a tsunami, so he rang to warn everybody."

@@ -108,7 +108,11 @@ OTHER_URL = "http://gateway.example/v1"
 def test_the_key_of_openai_is_sent_to_openai_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "k-openai")
     assert parse_endpoint("m", "agent").find_key()[0] == SecretStr("k-openai")
-    for endpoint in (parse_endpoint(f"m@{OTHER_URL}", "agent"), Endpoint("m", OTHER_URL), Endpoint("m", "http://api.openai.com/v1")):
+    for endpoint in (
+        parse_endpoint(f"m@{OTHER_URL}", "agent"),
+        Endpoint("m", OTHER_URL),
+        Endpoint("m", "http://api.openai.com/v1"),
+    ):
         key, source = endpoint.find_key()
         assert key is None
         assert "(OPENAI_API_KEY is sent to https://api.openai.com/v1 alone.)" in source

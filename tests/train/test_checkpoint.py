@@ -95,9 +95,7 @@ def disk_of(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("what", ["config.json", "model.safetensors", "trainer.pt"])
-def test_a_full_disk_is_a_store_error_and_leaves_the_earlier_checkpoint(
-    untrained: Policy, tmp_path: Path, what: str
-) -> None:
+def test_a_full_disk_is_a_store_error_and_leaves_the_earlier_checkpoint(untrained: Policy, tmp_path: Path, what: str) -> None:
     optimizer = optimizer_of(untrained)
     stepped(untrained, optimizer, 0)
     whole = checkpoint.save(tmp_path, 1, untrained, optimizer, {})

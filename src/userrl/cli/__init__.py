@@ -55,9 +55,7 @@ Gyms = Annotated[
     list[str] | None, typer.Argument(metavar="GYM", help="`userrl gyms` lists them; default: intention.", show_default=False)
 ]
 Agent = Annotated[str | None, typer.Option(metavar="WHO", help=f"{AGENT}; default: expert.")]
-User = Annotated[
-    str | None, typer.Option(metavar="WHO", help="scripted[:plain|terse|hesitant] or MODEL@URL; default: scripted.")
-]
+User = Annotated[str | None, typer.Option(metavar="WHO", help="scripted[:plain|terse|hesitant] or MODEL@URL; default: scripted.")]
 Judge = Annotated[str | None, typer.Option(metavar="WHO", help="scripted or MODEL@URL; default: scripted.")]
 Seed = Annotated[int | None, typer.Option(metavar="N", help="Seed of the run; default: 0.")]
 Split = Annotated[str | None, typer.Option(help="Split of the tasks; default: test.")]
@@ -70,9 +68,7 @@ Rate = Annotated[float | None, typer.Option("--lr", metavar="X", help="Highest l
 
 
 @app.callback(invoke_without_command=True)
-def root(
-    context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False
-) -> None:
+def root(context: typer.Context, version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
     if version:
         from userrl import __version__
 
@@ -349,9 +345,7 @@ def data_check(
 
 
 @data_app.command("show", epilog="Example: userrl data show function function-318e1b21cdc4")
-def data_show(
-    gym: Gym, task: Annotated[str, typer.Argument(metavar="ID", help="Id of the task.", show_default=False)]
-) -> None:
+def data_show(gym: Gym, task: Annotated[str, typer.Argument(metavar="ID", help="Id of the task.", show_default=False)]) -> None:
     """Show a task with its hidden part.
 
     What the agent is told comes first, then what it is never shown.

@@ -176,7 +176,9 @@ def parse_endpoint(spec: str, role: Role | None = None, **settings: Any) -> Endp
 def _checked_url(url: str) -> str:
     def wrong(what: str) -> ConfigError:
         shown = re.sub(r"//.*@", "//...@", url, flags=re.DOTALL)[:200]
-        return ConfigError(f"The endpoint URL {shown!r} {what}. Expected a base URL such as {OPENAI_URL} or http://localhost:8000/v1.")
+        return ConfigError(
+            f"The endpoint URL {shown!r} {what}. Expected a base URL such as {OPENAI_URL} or http://localhost:8000/v1."
+        )
 
     try:
         parts = urlsplit(url)

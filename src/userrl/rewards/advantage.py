@@ -80,9 +80,7 @@ def advantages(
 
     def score_of(i: int) -> float:
         done = None if success is None else success[i]
-        return SCORES[score](
-            rewards[i], gamma=gamma, success=done, max_turns=max_turns, turn_cost=turn_cost, compat=compat
-        )
+        return SCORES[score](rewards[i], gamma=gamma, success=done, max_turns=max_turns, turn_cost=turn_cost, compat=compat)
 
     of_episode = group_advantages([score_of(i) for i in range(len(rewards))], groups, scale=scale, compat=compat)
     credits = [CREDITS[credit](r, gamma=gamma, compat=compat) for r in rewards]

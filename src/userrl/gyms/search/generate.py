@@ -1,6 +1,6 @@
 """Questions of two and three steps about the invented world, and the file of its passages.
 
-    python -m userrl.gyms.search.generate     makes corpus, tasks and manifest of the built-in world anew
+python -m userrl.gyms.search.generate     makes corpus, tasks and manifest of the built-in world anew
 """
 
 from __future__ import annotations

@@ -37,4 +37,3 @@ def task(story: Mapping[str, Any]) -> Task:
         "common": story["common"],
     }
     return Task(f"turtle-{story['id']}", "turtle", story["surface"], hidden)
-

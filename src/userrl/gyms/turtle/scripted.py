@@ -35,7 +35,6 @@ OPEN_QUESTION = {"who", "whom", "whose", "what", "when", "where", "which", "why"
 NEGATION = {"not", "never", "no", "nobody", "none", "nothing", "without", "neither", "nor", "cannot"}
 
 
-
 def cast(trait: str) -> Cast:
     user = Scripted({"turtle.question": lambda query: Word(word=reply(query, trait))})
     return Cast(user, Scripted({"turtle.grade": grade}))
