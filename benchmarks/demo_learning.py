@@ -22,7 +22,9 @@ from userrl.evaluate.statistics import Interval, mean_interval, paired_interval
 from userrl.store import read
 
 BEFORE, AFTER, SHUFFLED = "after-SFT", "after-GRPO", "after-GRPO-wrong-opening"
-WITHOUT_SKILL = ("random", "fixed_list", "repeat_one", "all_at_once", "blind_answer")
+BEFORE_GREEDY, AFTER_GREEDY = "after-SFT-greedy", "after-GRPO-greedy"
+OTHERS = (BEFORE, AFTER, BEFORE_GREEDY, AFTER_GREEDY, SHUFFLED, "imitated-expert", "expert", "random-weights")
+WITHOUT_SKILL = ("random", "fixed_list", "fixed_bundles", "repeat_one", "all_at_once", "blind_answer")
 
 
 def run(seed: int, out: Path, config: str | None) -> Path:
@@ -36,18 +38,21 @@ def run(seed: int, out: Path, config: str | None) -> Path:
 
 
 def shares(folder: Path, agent: str) -> dict[str, float]:
-    """Task id -> share of the reachable reward."""
-    return {e.task.id: share(e) for e in read(folder / "episodes" / f"{agent}.jsonl")}
+    """Task id -> share of the reachable reward; without the episodes that failed."""
+    ended = {e.task.id: e for e in read(folder / "episodes" / f"{agent}.jsonl")}  # a later record stands for an earlier one
+    return {task: share(e) for task, e in ended.items() if e.stop != "error"}
 
 
 def pooled(folders: list[Path], agent: str) -> dict[str, float]:
-    """Task id -> mean share over seeds."""
+    """Task id -> mean share over seeds, of the tasks that every seed scored."""
     of_seed = [shares(folder, agent) for folder in folders]
-    return {task: sum(s[task] for s in of_seed) / len(of_seed) for task in of_seed[0]}
+    scored = [task for task in of_seed[0] if all(task in s for s in of_seed)]
+    return {task: sum(s[task] for s in of_seed) / len(of_seed) for task in scored}
 
 
 def difference(after: dict[str, float], before: dict[str, float]) -> Interval:
-    return paired_interval([after[t] for t in before], list(before.values()), list(before))
+    both = [task for task in before if task in after]
+    return paired_interval([after[t] for t in both], [before[t] for t in both], both)
 
 
 def main() -> None:
@@ -61,7 +66,7 @@ def main() -> None:
     with ThreadPoolExecutor(args.jobs) as pool:
         folders = list(pool.map(lambda seed: run(seed, args.out, args.config), args.seeds))
 
-    means = {name: pooled(folders, name) for name in (*WITHOUT_SKILL, BEFORE, AFTER, SHUFFLED, "expert", "random-weights")}
+    means = {name: pooled(folders, name) for name in (*WITHOUT_SKILL, *OTHERS)}
     best = max(WITHOUT_SKILL, key=lambda name: sum(means[name].values()))
     print(f"{len(folders)} seeds, {len(means[AFTER])} held-out tasks; share of the reachable reward [95%]")
     for name, of_task in means.items():
@@ -76,6 +81,7 @@ def main() -> None:
     gain, lead = difference(means[AFTER], means[BEFORE]), difference(means[AFTER], means[best])
     control = difference(means[SHUFFLED], means[AFTER])
     passed += [gain.low > 0, lead.low > 0, control.high < 0]
+    print(f"greedy: GRPO - SFT {difference(means[AFTER_GREEDY], means[BEFORE_GREEDY])}")
     print(f"all:    GRPO - SFT {gain}   GRPO - {best} {lead}   wrong opening - right one {control}")
     print("passed" if all(passed) else "FAILED")
     sys.exit(0 if all(passed) else 1)

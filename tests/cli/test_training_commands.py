@@ -94,6 +94,7 @@ def test_the_end_of_the_demo_fits_80_columns_and_names_what_was_written(
     result = Result(
         summaries={name: summarize(episodes)[0] for name, episodes in names.items()},
         gain=gain,
+        greedy_gain=Interval(0.031, 0.01, 0.05, 8),
         lead=("fixed_list", lead),
         samples=[(bad[0], good[0])],
         plot=Path("curve.png"),
@@ -105,8 +106,9 @@ def test_the_end_of_the_demo_fits_80_columns_and_names_what_was_written(
     assert max(map(len, out.splitlines())) <= 80
     assert "…" not in out.split("Sample 1")[0]
     assert "8 test tasks whose texts were never seen in training" in out
-    assert "  after SFT                           0.097 [0.066, 0.131]" in out
-    assert "  fixed_list, the best without skill  -0.050 [-0.100, -0.010]" in out
+    assert "  after SFT                               0.097 [0.066, 0.131]" in out
+    assert "  fixed_list, the best without skill      -0.050 [-0.100, -0.010]" in out
+    assert "  the same, both decoding greedily        0.031 [0.010, 0.050]" in out
     for name in names:
         assert name.split(",")[0] in out
     assert "irrelevant" in out

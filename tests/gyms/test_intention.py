@@ -24,6 +24,7 @@ from userrl.gyms.intention.scripted import (
     NO_PREFERENCE,
     NOT_UNDERSTOOD,
     UNSURE,
+    fitted_bundles,
     fitted_order,
     fixed_order,
     recognize,
@@ -344,15 +345,15 @@ def test_more_skill_earns_more() -> None:
 
 def test_agents_without_skill_stay_far_below_the_expert() -> None:
     for agents in (GYM.baselines(), GYM.baselines(GYM.tasks("train"))):
-        assert {"random", "fixed_list", "repeat_one", "all_at_once", "blind_answer"} == agents.keys()
+        assert {"random", "fixed_list", "fixed_bundles", "repeat_one", "all_at_once", "blind_answer"} == agents.keys()
         earned = {name: shares(agent) for name, agent in agents.items()}
-        assert max(earned.values()) < 0.7, earned
+        assert max(earned.values()) == earned["fixed_bundles"] < 0.85, earned
         assert earned["blind_answer"] == 0.0
         assert earned["all_at_once"] < 0.2 and earned["repeat_one"] < 0.2
         assert earned["random"] < earned["fixed_list"]
 
 
-@pytest.mark.parametrize("name", ["expert", "random", "fixed_list", "repeat_one", "all_at_once", "blind_answer"])
+@pytest.mark.parametrize("name", ["expert", "random", "fixed_list", "fixed_bundles", "repeat_one", "all_at_once", "blind_answer"])
 def test_an_agent_acts_without_a_look_at_what_is_hidden(name: str) -> None:
     agent = {"expert": GYM.expert(0.5), **GYM.baselines()}[name]
     for task in TEST[:10]:
@@ -365,6 +366,18 @@ def test_an_agent_acts_without_a_look_at_what_is_hidden(name: str) -> None:
 def test_the_expert_recognizes_the_domain_of_every_test_task() -> None:
     assert [t.id for t in TEST if recognize(t.prompt) != t.hidden["domain"]] == []
     assert recognize("I need a unicorn.") is None
+
+
+def test_bundles_put_details_that_never_meet_into_one_question_and_leave_none_out() -> None:
+    other = replace(TASK, hidden={"details": [BRAND], "stated": []})
+    alone = replace(TASK, hidden={"details": [SIZE], "stated": []})
+    assert fitted_bundles([alone, other]) == [[SIZE["type"], BRAND["type"]]]
+    together = replace(TASK, hidden={"details": [SIZE, BRAND], "stated": []})
+    assert fitted_bundles([together]) == [
+        [max((SIZE, BRAND), key=lambda d: d["importance"])["type"]],
+        *fitted_bundles([together])[1:],
+    ]
+    assert sorted(k for bundle in fitted_bundles([together]) for k in bundle) == sorted([SIZE["type"], BRAND["type"]])
 
 
 def test_a_list_fitted_to_tasks_begins_with_what_is_worth_most_in_them() -> None:

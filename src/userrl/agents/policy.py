@@ -7,6 +7,7 @@ of all episodes that wait at the same time. Tokens in, tokens out: what was samp
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,11 +18,12 @@ from typing import Any
 from userrl.core import Action, Episode, Tokens
 from userrl.errors import ConfigError, SeatError, StoreError, needs
 from userrl.gyms.base import Gym, gym_of
-from userrl.render import opening, read_text, tool, written
+from userrl.render import opening, read_text, text_tool_help, tool, written
 
 with needs("local", "A local policy"):
     import torch
     from huggingface_hub.errors import StrictDataclassError
+    from jinja2 import TemplateError
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.cache_utils import Cache, CacheLayerMixin
@@ -38,6 +40,9 @@ def set_threads(count: int) -> None:
 _REPLY = "\u2063reply\u2063"
 """Stands for the assistant's reply where only the text after it is wanted."""
 
+_TAG = re.compile(r"<[^<>\s]+>")
+"""Markup of chat templates: <|im_end|>, </tool_response>, <s>."""
+
 
 class Policy:
     """A causal LM, its tokenizer and how a game is written in its chat template.
@@ -49,6 +54,8 @@ class Policy:
         self.model, self.tokenizer = model, tokenizer
         self.eos: int = tokenizer.eos_token_id
         self.window: int = model.config.max_position_embeddings
+        tokens = [*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens]
+        self._markup = sorted({tag for token in tokens for tag in _TAG.findall(token)})
         self.encode = lru_cache(maxsize=100_000)(self._encode)
         self.after_reply = lru_cache(maxsize=100_000)(self._after_reply)
         self.prompt = lru_cache(maxsize=10_000)(self._prompt)
@@ -63,9 +70,13 @@ class Policy:
             raise ConfigError(f"{folder} holds no config.json; expected the folder of a Hugging Face causal LM.")
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=getattr(torch, dtype), local_files_only=True, output_loading_info=True
+                folder,
+                dtype=getattr(torch, dtype),
+                local_files_only=True,
+                trust_remote_code=False,
+                output_loading_info=True,
             )
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, RuntimeError, SafetensorError, StrictDataclassError) as error:
             raise ConfigError(f"{folder} holds no causal LM that can be loaded: {error}") from error
         model, found = loaded
@@ -89,11 +100,21 @@ class Policy:
         return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
     def _template(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
-        text: str = self.tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=True)
+        try:
+            text: str = self.tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            roles = ", ".join(m["role"] for m in messages)
+            raise ConfigError(
+                f"The model's chat template cannot write a talk of the roles {roles}: {error}. Expected one that takes "
+                f"system, user, assistant and tool messages; mend the template in the model's folder, or use another model."
+            ) from error
         return text
 
     def _prompt(self, gym: Gym, system: str, first: str) -> tuple[int, ...]:
-        return self._encode(self._template(opening(system, self.inert(first)), [tool(gym.actions)]))
+        text = self._template(opening(system, self.inert(first)), [tool(gym.actions)])
+        if text == self._template(opening(system, self.inert(first)), None):  # a template that passes over tools
+            text = self._template(opening(f"{system}\n\n{text_tool_help(gym.actions)}", self.inert(first)), None)
+        return self._encode(text)
 
     def _after_reply(self, feedback: str) -> tuple[int, ...]:
         """Ids between the end of a reply (its eos token excluded) and the start of the next."""
@@ -101,10 +122,15 @@ class Policy:
         text = self._template(talk, None).split(_REPLY, 1)[1]
         return self._encode(text.removeprefix(self.tokenizer.eos_token))
 
-    def inert(self, text: str) -> str:
-        """Text from a task, a user or an agent, in which no special token stands: it cannot forge a turn's end."""
-        for token in self.tokenizer.all_special_tokens:
-            text = text.replace(token, f"{token[0]}\u200b{token[1:]}")
+    def inert(self, text: str, *, call: bool = False) -> str:
+        """Text from a task, a user or an agent in which no markup of the chat template stands: it cannot forge a turn.
+
+        Args:
+            call: let the tags of a tool call stand, as in what an agent wrote itself.
+        """
+        for tag in self._markup:
+            if tag in text and not (call and tag in ("<tool_call>", "</tool_call>")):
+                text = text.replace(tag, f"<\u200b{tag[1:]}")
         return text
 
     def first_context(self, episode: Episode, gym: Gym) -> tuple[int, ...]:
@@ -127,7 +153,7 @@ class Policy:
                 out.append(turn.action.tokens)
                 continue
             before = self.first_context(episode, gym) if i == 0 else self._next(out[-1], _shown(episode, i - 1, gym))
-            out.append(Tokens(before, (*self.encode(self.inert(written(turn.action))), self.eos), ()))
+            out.append(Tokens(before, (*self.encode(self.inert(written(turn.action), call=True)), self.eos), ()))
         return out
 
     def _next(self, last: Tokens, feedback: str) -> tuple[int, ...]:

@@ -46,8 +46,10 @@ def show_demo(result: Result) -> None:
     out.print(summary_table(rows, f"{count} test tasks whose texts were never seen in training"))
     out.print(safe(f"{LEGEND}\n", "dim"))
     out.print(safe("Share after GRPO, minus the share of another, paired by task [95%]", "bold"))
-    for other, difference in {SFT: result.gain, f"{best}, the best without skill": lead}.items():
-        out.print(safe(f"  {other:<36}{interval_text(difference)}"))
+    others = {SFT: result.gain, "the same, both decoding greedily": result.greedy_gain, f"{best}, the best without skill": lead}
+    for other, difference in others.items():
+        out.print(safe(f"  {other:<40}{interval_text(difference)}"))
+    out.print(safe("The tests' texts are new combinations of subjects and phrasings that training texts have too.", "dim"))
     out.print(safe("One training run; `python benchmarks/demo_learning.py` repeats it over seeds.\n", "dim"))
     mixes = [(name, s.mix) for name, s in rows if name in (RANDOM, SFT, GRPO, best, "expert")]
     out.print(mix_table(mixes, "Share of each sort of action"), "", sep="\n")

@@ -7,6 +7,7 @@ that has no skill. Each stage writes into the run folder and is not repeated on 
 from __future__ import annotations
 
 import resource
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -27,6 +28,7 @@ from userrl.store import RunFolder
 from userrl.train import checkpoint, grpo, sft
 
 RANDOM, SFT, GRPO, SHUFFLED, EXPERT = "random weights", "after SFT", "after GRPO", "after GRPO, wrong opening", "expert"
+SFT_GREEDY, GRPO_GREEDY, IMITATED = "after SFT, greedy", "after GRPO, greedy", "imitated expert"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class DemoJob:
     top_k: int = 4000
     shape: Shape = field(default_factory=Shape)
     sft: sft.SFTConfig = field(default_factory=lambda: sft.SFTConfig(steps=1200, lr=2e-3))
-    grpo: grpo.GRPOConfig = field(default_factory=lambda: grpo.GRPOConfig(steps=120, lr=4e-4, max_turns=6))
+    grpo: grpo.GRPOConfig = field(default_factory=lambda: grpo.GRPOConfig(steps=120, lr=4e-4, max_turns=6, max_new=32))
     test_tasks: int = 256
     curve_tasks: int = 96
     curve_every: int = 10
@@ -68,6 +70,8 @@ class Result:
     """Agent -> figures on the test tasks, in the order of the table."""
     gain: Interval
     """After GRPO minus after SFT, share of the reachable reward, paired by task."""
+    greedy_gain: Interval
+    """The same with greedy decoding: what is left when sharpening alone cannot help."""
     lead: tuple[str, Interval]
     """The best agent without skill, and after GRPO minus it, paired by task."""
     samples: list[tuple[Episode, Episode]]
@@ -109,9 +113,9 @@ async def demo(job: DemoJob, folder: Path, watch: Watch, *, resume: bool = False
     policy = new_policy(experts[:3000], job.shape, job.seed)
     watch("tokenizer", 1, 1, "")
 
-    def player() -> PolicyAgent:
+    def player(temperature: float = 1.0) -> PolicyAgent:
         policy.model.eval()
-        return PolicyAgent(policy, max_new=job.grpo.max_new, seed=job.seed + 1)
+        return PolicyAgent(policy, temperature=temperature, max_new=job.grpo.max_new, seed=job.seed + 1)
 
     played: dict[str, list[Episode]] = {RANDOM: await play(RANDOM, player(), data["test"])}
     baselines = gym.baselines(data["train"])
@@ -127,6 +131,7 @@ async def demo(job: DemoJob, folder: Path, watch: Watch, *, resume: bool = False
         on_step=lambda n, loss: watch("SFT", n, job.sft.steps, f"loss {loss:.3f}"),
     )
     played[SFT] = await play(SFT, player(), data["test"])
+    played[SFT_GREEDY] = await play(SFT_GREEDY, player(0), data["test"])
 
     curve = Curve(run, gym, data["validation"][: job.curve_tasks], max_turns=job.max_turns, seed=job.seed + 1)
     if checkpoint.latest(folder / "grpo") is None:
@@ -146,37 +151,46 @@ async def demo(job: DemoJob, folder: Path, watch: Watch, *, resume: bool = False
         on_step=on_step,
     )
     played[GRPO] = await play(GRPO, player(), data["test"])
+    played[GRPO_GREEDY] = await play(GRPO_GREEDY, player(0), data["test"])
     swapped = [
         replace(t, prompt=other.prompt) for t, other in zip(data["test"], data["test"][1:] + data["test"][:1], strict=True)
     ]
     played[SHUFFLED] = await play(SHUFFLED, player(), swapped)
+    played[IMITATED] = await play(IMITATED, gym.expert(job.skill), data["test"])
     played[EXPERT] = await play(EXPERT, gym.expert(1.0), data["test"])
     levels = await curve.levels({**baselines, EXPERT: gym.expert(1.0)})
     plot = curve.draw(levels)
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    unit = 2**20 if sys.platform == "darwin" else 2**10  # of ru_maxrss: bytes there, kilobytes on Linux
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
     cost = Cost(round(time.monotonic() - began, 1), round(time.process_time() - cpu, 1), round(peak_mb), resumed)
     return finish(list(baselines), run, played, plot, cost)
 
 
 def finish(baselines: Sequence[str], run: RunFolder, played: dict[str, list[Episode]], plot: Path, cost: Cost) -> Result:
     """The figures, also written to `results.json`."""
-    ids = [e.task.id for e in played[SFT]]
-    shares = {name: [share(e) for e in episodes] for name, episodes in played.items()}
     summaries = {name: summarize(episodes)[0] for name, episodes in played.items()}
     best = max(baselines, key=lambda name: summaries[name].share.mean)
     result = Result(
         summaries,
-        paired_interval(shares[GRPO], shares[SFT], ids),
-        (best, paired_interval(shares[GRPO], shares[best], ids)),
-        [(played[SFT][i], played[GRPO][i]) for i in spread(shares[SFT])],
+        difference(played[GRPO], played[SFT]),
+        difference(played[GRPO_GREEDY], played[SFT_GREEDY]),
+        (best, difference(played[GRPO], played[best])),
+        [(played[SFT][i], played[GRPO][i]) for i in spread([share(e) for e in played[SFT]])],
         plot,
         run.path,
         cost,
     )
     figures: dict[str, Any] = {name: asdict(s) for name, s in summaries.items()}
     lead = {"over": best, **asdict(result.lead[1])}
-    run.write_json("results.json", {"test": figures, "gain": asdict(result.gain), "lead": lead, "cost": asdict(cost)})
+    gains = {"gain": asdict(result.gain), "greedy_gain": asdict(result.greedy_gain), "lead": lead}
+    run.write_json("results.json", {"test": figures, **gains, "cost": asdict(cost)})
     return result
+
+
+def difference(after: Sequence[Episode], before: Sequence[Episode]) -> Interval:
+    """Mean difference in share over the tasks that both scored; a failed episode has no score."""
+    pairs = [(a, b) for a, b in zip(after, before, strict=True) if "error" not in (a.stop, b.stop)]
+    return paired_interval([share(a) for a, _ in pairs], [share(b) for _, b in pairs], [a.task.id for a, _ in pairs])
 
 
 def spread(shares: Sequence[float]) -> list[int]:

@@ -9,8 +9,10 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
 
+import numpy as np
+
 from userrl.core import Action, Agent, Cast, Episode, Query, Task
-from userrl.gyms.intention import WORTH, Addressed, Answer
+from userrl.gyms.intention import WORTH, Addressed, Answer, generate
 from userrl.gyms.intention.generate import details, domains, lexicons
 from userrl.gyms.intention.lexicon import mentioned, mentions, own_words
 from userrl.scripted import Acting, Scripted
@@ -149,6 +151,46 @@ def fitted_order(tasks: Sequence[Task]) -> tuple[str, ...]:
     return _by(worth)
 
 
+def fitted_bundles(tasks: Sequence[Task], penalty: float = 0.2) -> list[list[str]]:
+    """The best list of questions that each ask several things and ignore the task: details of a bundle, in order.
+
+    Greedy: a question takes up the detail that adds most to its mean reward over the tasks until none adds, then
+    the next question begins. Details of different domains rarely meet in one task, so asking for many at once costs
+    little here: the strongest agent that never reads.
+    """
+    kinds = fitted_order(tasks)
+    worth = np.zeros((len(tasks), len(kinds)))
+    for row, task in enumerate(tasks):
+        for d in task.hidden["details"]:
+            worth[row, kinds.index(d["type"])] = WORTH[d["importance"]]
+    bundles: list[list[str]] = []
+    while worth.any():
+        bundle: list[int] = []
+        best, most, count = 0.0, np.zeros(len(tasks)), np.zeros(len(tasks))
+        while True:
+            top, many = np.maximum(most[:, None], worth), count[:, None] + (worth > 0)
+            mean = np.where(many > 0, np.maximum(0.0, top - penalty * (many - 1)), 0.0).mean(0)
+            mean[bundle] = -1.0
+            pick = int(mean.argmax())
+            if mean[pick] <= best + 1e-9:
+                break
+            bundle.append(pick)
+            best, most, count = float(mean[pick]), top[:, pick], many[:, pick]
+        bundles.append([kinds[k] for k in bundle])
+        worth[:, bundle] = 0.0
+    return bundles
+
+
+@cache
+def bundles() -> list[list[str]]:
+    """The bundles for all domains."""
+    return fitted_bundles(generate.tasks(FITTED, seed=0))
+
+
+FITTED = 1000
+"""Tasks that bundles are fitted to, at most: more change nothing."""
+
+
 def _by(worth: Mapping[str, float]) -> tuple[str, ...]:
     return tuple(sorted(worth, key=lambda kind: -worth[kind]))
 
@@ -157,10 +199,13 @@ def baselines(tasks: Sequence[Task] = ()) -> Mapping[str, Agent]:
     """Agents without skill: none of them reads the task.
 
     `random` asks about anything that matters in some task; `fixed_list` goes down the best list for `tasks` (for
-    all domains when there are none); `repeat_one` asks for its first entry again and again; `all_at_once` puts the
-    whole list into one question; `blind_answer` asks nothing.
+    all domains when there are none), one thing at a time; `fixed_bundles` goes down the best list of questions that
+    ask several things at once; `repeat_one` asks for the first entry again and again; `all_at_once` puts the whole
+    list into one question; `blind_answer` asks nothing.
     """
     kinds = fitted_order(tasks) if tasks else fixed_order()
+    sample = tasks[:FITTED]
+    fitted: list[list[list[str]]] = []  # made when first needed
 
     def random_question(episode: Episode) -> Action:
         rng = episode.rng("random")
@@ -168,6 +213,12 @@ def baselines(tasks: Sequence[Task] = ()) -> Mapping[str, Agent]:
 
     def fixed_list(episode: Episode) -> Action:
         return ask(kinds[len(episode.turns) % len(kinds)], episode.rng("fixed"))
+
+    def fixed_bundles(episode: Episode) -> Action:
+        if not fitted:
+            fitted.append(fitted_bundles(sample) if sample else bundles())
+        bundle = fitted[0][len(episode.turns) % len(fitted[0])]
+        return Action("action", " ".join(details()[kind]["questions"][0] for kind in bundle))
 
     def repeat_one(episode: Episode) -> Action:
         return ask(kinds[0], random.Random(0))
@@ -181,6 +232,7 @@ def baselines(tasks: Sequence[Task] = ()) -> Mapping[str, Agent]:
     plays: dict[str, Callable[[Episode], Action]] = {
         "random": random_question,
         "fixed_list": fixed_list,
+        "fixed_bundles": fixed_bundles,
         "repeat_one": repeat_one,
         "all_at_once": all_at_once,
         "blind_answer": blind_answer,
