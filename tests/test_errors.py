@@ -43,6 +43,7 @@ def test_needs_turns_a_missing_package_into_its_pip_line() -> None:
     text = str(caught.value)
     assert text.startswith("A local policy needs the package 'no_such_package_here'")
     assert "pip install 'userrl[local]'" in text
+    assert "in a checkout: pip install -c constraints.txt -e '.[local]'" in text
     assert isinstance(caught.value, ImportError)
     assert isinstance(caught.value.__cause__, ModuleNotFoundError)
 

@@ -11,7 +11,7 @@ import pytest
 
 from userrl.core import INVALID, Action, Episode, Task, Tokens, Turn
 from userrl.errors import DataError, ResumeError, StoreError
-from userrl.store import SCHEMA, RunFolder, Store, dump, from_record, read, to_record, write_whole
+from userrl.store import SCHEMA, RunFolder, Store, dump, fingerprint, from_record, read, set_aside, to_record, write_whole
 
 TASK = Task("t1", "toy", "Grüße \u2028 \N{GRINNING FACE}", {"secret": "x", "list": [1, {"a": None}]})
 
@@ -224,3 +224,40 @@ def test_settings_that_cannot_be_read_are_named_when_resuming(tmp_path: Path) ->
     (tmp_path / "config.json").write_text("{", "utf-8")
     with pytest.raises(ResumeError, match=r"Cannot read .*config.json"):
         RunFolder(tmp_path, CONFIG, resume=True)
+
+
+def test_a_fingerprint_tells_names_and_contents_apart_and_passes_over_hidden_files(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "a").write_text("1", "utf-8")
+    (folder / "sub" / "b").write_text("2", "utf-8")
+    seen = [fingerprint(folder)]
+    (folder / ".cache").mkdir()
+    (folder / ".cache" / "x").write_text("3", "utf-8")
+    assert fingerprint(folder) == seen[0] == fingerprint(folder.rename(tmp_path / "moved"))
+    folder = tmp_path / "moved"
+    for change in (
+        lambda: (folder / "a").write_text("2", "utf-8"),
+        lambda: (folder / "a").rename(folder / "c"),
+        lambda: (folder / "sub" / "b").rename(folder / "b"),
+        lambda: (folder / "empty").touch(),
+    ):
+        change()
+        seen.append(fingerprint(folder))
+    assert len(set(seen)) == 5 and all(len(s) == 64 for s in seen)
+    assert fingerprint(folder / "b") == fingerprint(folder / "c") != fingerprint(folder / "empty")
+
+
+def test_lines_set_aside_are_moved_and_none_is_lost(tmp_path: Path) -> None:
+    path, redone = tmp_path / "log.jsonl", tmp_path / "log.jsonl.redone"
+    set_aside(path, 0)
+    path.write_bytes(b"1\n2\n3\n4")
+    for keep in (4, 9):
+        set_aside(path, keep)
+    assert path.read_bytes() == b"1\n2\n3\n4" and not redone.exists()
+    set_aside(path, 3)
+    assert (path.read_bytes(), redone.read_bytes()) == (b"1\n2\n3\n", b"4\n")
+    set_aside(path, 1)
+    assert (path.read_bytes(), redone.read_bytes()) == (b"1\n", b"4\n2\n3\n")
+    set_aside(path, 0)
+    assert (path.read_bytes(), redone.read_bytes()) == (b"", b"4\n2\n3\n1\n")

@@ -79,7 +79,7 @@ class Turn:
     label: str = ""
     """What sort of move it was (e.g. relevant, repeated), for reports only; never rewarded."""
     reveals: tuple[str, ...] = ()
-    """Pieces of `task.hidden` that this turn's feedback may show to the agent."""
+    """Pieces of `task.hidden` that this turn's feedback shows to the agent."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What the rules must remember, e.g. {"covered": [0, 2]}. JSON values only."""
 

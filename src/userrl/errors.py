@@ -65,7 +65,8 @@ class MissingExtra(UserRLError, ImportError):
     def __init__(self, need: str, package: str, extra: str) -> None:
         super().__init__(
             f"{need} needs the package {package!r}, which is not installed. "
-            f"Install it with: pip install 'userrl[{extra}]' -c constraints.txt"
+            f"Install it with: pip install 'userrl[{extra}]' "
+            f"(in a checkout: pip install -c constraints.txt -e '.[{extra}]')"
         )
 
 

@@ -6,6 +6,7 @@ for append moves the torn bytes to `<file>.torn`; everything before them is kept
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -232,6 +233,55 @@ def write_whole(path: Path, data: bytes) -> Path:
             f"Cannot write {path}: {error.strerror}. Free some space or choose a writable folder with --out."
         ) from error
     return path
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 (hex) of a file's content, or of the names and contents of all files in a folder but hidden ones.
+
+    A run saves those of what it reads, so that it is not gone on with once they have changed. Raises StoreError.
+    """
+    total = hashlib.sha256()
+    try:
+        files = [path] if path.is_file() else sorted(file for file in path.rglob("*") if file.is_file())
+        for file in files:
+            name = file.relative_to(path)
+            if not any(part.startswith(".") for part in name.parts):
+                with file.open("rb") as content:
+                    digest = hashlib.file_digest(content, "sha256").hexdigest()
+                total.update(f"{name.as_posix()}\0{digest}\n".encode("utf-8", "surrogateescape"))
+    except OSError as error:
+        raise StoreError(f"Cannot read {error.filename or path}: {error.strerror}. Check its permissions.") from error
+    return total.hexdigest()
+
+
+def is_folder(name: str) -> bool:
+    """Whether a text names a folder that is there."""
+    with suppress(OSError):  # a name too long for a path names none
+        return bool(name) and Path(name).is_dir()
+    return False
+
+
+def set_aside(path: Path, keep: int) -> None:
+    """Move the lines after the first `keep` to `<file>.redone`: what they tell of will be done again.
+
+    A crash in between may leave lines in both files, and loses none. Raises StoreError.
+    """
+    if not path.exists():
+        return
+    try:
+        with path.open("rb+") as file:
+            for _ in range(keep):
+                file.readline()
+            end = file.tell()
+            if end == path.stat().st_size:
+                return
+            with path.with_name(path.name + ".redone").open("ab") as redone:
+                redone.writelines(line if line.endswith(b"\n") else line + b"\n" for line in file)
+                redone.flush()
+                os.fsync(redone.fileno())
+            file.truncate(end)
+    except OSError as error:
+        raise StoreError(f"Cannot write {path}: {error.strerror}. Free some space, then go on with --resume.") from error
 
 
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:

@@ -18,7 +18,7 @@ from userrl.agents.policy import Policy, PolicyAgent
 from userrl.core import INVALID, Action, Episode, Task, Tokens, Turn
 from userrl.errors import ConfigError, SeatError, StoreError
 from userrl.gyms.base import make
-from userrl.render import call_text, opening, tool
+from userrl.render import call_text, opening, text_tool_help, tool
 from userrl.rollout import advance, play, run, starts
 from userrl.store import from_record, to_record
 from userrl.train import grpo, sft
@@ -481,3 +481,43 @@ def test_a_model_of_another_architecture_is_trained(
     step = grpo.update(policy, optimizer, paid, grpo.GRPOConfig(updates=1), 0)
     assert step.clipped == 0.0 and step.skipped == 0 and step.grad_norm > 0
     assert any(not torch.equal(p, b) for p, b in zip(policy.model.parameters(), before, strict=True))
+
+
+# --- what a folder may bring along -----------------------------------------------------------------------------
+
+
+def test_code_that_comes_with_a_model_is_never_run(untrained: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("builtins.input", lambda *_: "y")  # nor is anybody asked
+    untrained.save(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    config |= {"model_type": "made_up", "auto_map": {"AutoConfig": "made_up.Config", "AutoModelForCausalLM": "made_up.Model"}}
+    (tmp_path / "config.json").write_text(json.dumps(config), "utf-8")
+    (tmp_path / "made_up.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n", "utf-8")
+    with pytest.raises(ConfigError, match="holds no causal LM that can be loaded"):
+        Policy.load(tmp_path)
+    assert not (tmp_path / "ran").exists()
+
+
+PLAIN = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+
+
+def with_template(policy: Policy, template: str, folder: Path) -> Policy:
+    policy.save(folder)
+    (folder / "chat_template.jinja").write_text(template, "utf-8")
+    return Policy.load(folder)
+
+
+def test_a_template_that_passes_over_tools_has_the_model_told_in_words_how_to_call(untrained: Policy, tmp_path: Path) -> None:
+    start = next(starts(TASKS[:1]))
+    plain = with_template(untrained, PLAIN, tmp_path)
+    text = plain.tokenizer.decode(plain.first_context(start, GYM))
+    assert f"{GYM.system(start.task)}\n\n{text_tool_help(GYM.actions)}<|im_end|>" in text
+    own = untrained.tokenizer.decode(untrained.first_context(start, GYM))
+    assert text_tool_help(GYM.actions) not in own and json.dumps(tool(GYM.actions)["function"]["description"]) in own
+
+
+def test_a_template_that_refuses_a_talk_is_a_config_error_with_its_words(untrained: Policy, tmp_path: Path) -> None:
+    strict = "{% if messages[0].role == 'system' %}{{ raise_exception('No system role') }}{% endif %}" + PLAIN
+    policy = with_template(untrained, strict, tmp_path)
+    with pytest.raises(ConfigError, match=r"cannot write a talk of the roles system, user: No system role\. Expected"):
+        policy.first_context(next(starts(TASKS[:1])), GYM)

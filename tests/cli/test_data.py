@@ -100,7 +100,9 @@ def test_a_broken_manifest_does_not_hide_the_other_gyms(cli: Any, official: Path
     done = cli("data", "check")
     assert done.code == 1
     assert "function: " in done.out
-    assert all(f"{gym}/test: ok" in done.out for gym in known() if gym != "function")
+    assert all(f"{gym}/test: ok" in done.out for gym in known())
+    built_in = find("function").tasks("test")[0].id
+    assert "(in test)" in cli("data", "show", "function", built_in).out
 
 
 def test_a_task_is_shown_with_what_the_agent_is_told_apart_from_what_is_hidden(cli: Any, official: Path) -> None:

@@ -39,6 +39,19 @@ def test_a_gym_that_cannot_be_loaded_is_named_and_hides_no_other(
     assert done.err == "Gym 'broken' cannot be loaded: No module named 'no_such_module_of_ours'\n"
 
 
+def test_broken_imported_tasks_are_named_and_hide_no_built_in_ones(
+    cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("USERRL_DATA", str(tmp_path))
+    before = cli("gyms").out
+    (tmp_path / "official" / "function").mkdir(parents=True)
+    (tmp_path / "official" / "function" / "manifest.json").write_text("{", "utf-8")
+    done = cli("gyms")
+    assert (done.code, done.out) == (0, before)
+    assert done.err.startswith("The imported tasks of gym 'function' cannot be read: ")
+    assert "or delete the folder" in " ".join(done.err.split())
+
+
 def test_a_person_plays_the_agent_to_the_end_and_sees_the_rewards(cli: Callable[..., Any], tmp_path: Path) -> None:
     done = cli("play", "intention", "--seed", 1, "--max-turns", 3, "--out", "game.jsonl", stdin="\n".join(ASKS) + "\n")
     assert done.code == 0

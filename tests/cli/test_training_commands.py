@@ -32,7 +32,6 @@ RL_JOB = """
 groups = 1
 group_size = 2
 updates = 1
-max_new = 2
 """
 
 
@@ -58,14 +57,16 @@ def test_each_command_names_the_next_until_there_is_a_policy(cli: Callable[..., 
     assert done.code == 0
     assert "sft/model: 1 test task of intention" in done.out
 
-    done = cli(*next_rl, "--steps", 1, "--max-turns", 1, "--config", "rl.toml")
+    short = ("--steps", 1, "--max-turns", 1, "--max-new", 2, "--config", "rl.toml")
+    done = cli(*next_rl, *short)
     assert done.code == 0
     assert "Policy: runs/rl/model" in done.out
     assert "GRPO  1/1  share " in done.err
     assert (tmp_path / "runs" / "rl" / "model" / "config.json").is_file()
-    assert json.loads((tmp_path / "runs" / "rl" / "config.json").read_text("utf-8"))["endpoints"] == {}
+    settings = json.loads((tmp_path / "runs" / "rl" / "config.json").read_text("utf-8"))
+    assert settings["endpoints"] == {} and settings["grpo"]["max_new"] == 2
 
-    assert cli(*next_rl, "--steps", 1, "--max-turns", 1, "--config", "rl.toml", "--resume").code == 0
+    assert cli(*next_rl, *short, "--resume").code == 0
     assert "is not valid" not in done.err
 
 
@@ -116,3 +117,10 @@ def test_the_end_of_the_demo_fits_80_columns_and_names_what_was_written(
     for file in ("curve.png", "runs/demo/results.json", "runs/demo/episodes", "runs/demo/sft, runs/demo/grpo"):
         assert f" {file}\n" in out
     assert "1.5 minutes, 1.0 CPU-minutes, at most 512 MB of memory (only the part since" in " ".join(out.split())
+
+
+def test_max_new_reaches_the_settings_of_the_job(cli: Callable[..., Any], tmp_path: Path) -> None:
+    for command in (("eval",), ("sft", "collect")):
+        out = tmp_path / command[-1]
+        assert cli(*command, "intention", "--tasks", 1, "--max-turns", 1, "--max-new", 7, "--out", out).code == 0
+        assert json.loads((out / "config.json").read_text("utf-8"))["max_new"] == 7

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -11,6 +12,7 @@ from userrl.core import Action, Agent, Cast, Episode, Query, Task, Turn
 from userrl.errors import ReplyError, SeatError
 from userrl.evaluate.conformance import Report, assert_conforms, check_gym
 from userrl.gyms.base import Gym
+from userrl.gyms.telepathy import Telepathy
 from userrl.scripted import Acting, Scripted
 
 
@@ -217,6 +219,7 @@ class WithAFailingJudge(Riddle):
         (changing("reward", 2.0), "has reward 2.0; expected a finite number from 0.0 to 1.0"),
         (changing("reward", -0.5), "has reward -0.5"),
         (changing("reward", float("nan")), "has reward nan"),
+        (changing("reveals", ("the baker's son",)), 'names "the baker\'s son" in `reveals`, but its feedback does not hold it'),
         (PayingTooOften, "rewards sum to 3.6, above `reachable`, 1"),
         (changing("label", "odd"), "has the label 'odd', which is not in the gym's `labels`"),
         (SayingBoth, "`ended` says (terminated, truncated) = (True, True)"),
@@ -241,6 +244,38 @@ class WithAFailingJudge(Riddle):
 def test_a_broken_promise_is_caught(gym: type[Gym], problem: str) -> None:
     failures = report(gym).failures
     assert any(problem in failure for failure in failures), failures
+
+
+class TellingTheTitle(Telepathy):
+    async def step(self, episode: Episode, action: Action, cast: Cast) -> Turn:
+        turn = await super().step(episode, action, cast)
+        return replace(turn, feedback=f"{turn.feedback} (it is {episode.task.hidden['title'].upper()})")
+
+
+TellingTheTitle.__module__ = Telepathy.__module__
+
+
+def test_a_short_text_that_the_gym_declares_as_a_secret_is_caught() -> None:
+    tasks = [Task(title, "telepathy", "?", {"title": title, "category": "an animal"}) for title in ("lion", "elephant")]
+    failures = check_gym(TellingTheTitle, tasks=tasks, attacks={}).failures
+    for title in ("lion", "elephant"):
+        assert any(f"feeds back the hidden text '{title}'" in failure for failure in failures), failures
+
+
+@pytest.mark.parametrize(
+    ("told", "leak"), [("A RED-nosed one.", True), ("It is tired.", False), ("It is blue.", True), ("No.", False)]
+)
+def test_a_secret_is_looked_for_as_whole_words_in_texts_and_in_lists(told: str, leak: bool) -> None:
+    class Telling(Riddle):
+        secrets = ("secret", "aliases")
+
+        async def step(self, episode: Episode, action: Action, cast: Cast) -> Turn:
+            return Turn(action, told)
+
+    task = Task("color", "riddle", "What color?", {"secret": "red", "aliases": ["blue", "no"], "hint": "-"})
+    assert any("feeds back the hidden text" in f for f in check_gym(Telling, tasks=[task]).failures) == leak
+    given = replace(task, prompt="Is it red, or is it blue?")
+    assert not check_gym(Telling, tasks=[given]).failures
 
 
 def test_a_sentence_of_a_longer_hidden_text_is_caught() -> None:

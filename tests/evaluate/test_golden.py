@@ -1,6 +1,7 @@
 """The replayer passes what agrees with the original, and names what does not."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,8 @@ from userrl.evaluate.golden import ADAPTERS, Adapter, check, read_action
 from userrl.gyms.intention import Intention
 
 EXTRACTS = Path(__file__).parents[1] / "golden"
-SHARED = Path(__file__).parents[3] / "shared" / "golden"
-"""The full set, for those who have it beside their checkout."""
+SHARED = Path(os.environ.get("USERRL_SHARED") or Path(__file__).parents[3] / "shared") / "golden"
+"""The full set, for those who have it beside their checkout or in the folder that USERRL_SHARED names."""
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -37,7 +38,12 @@ def test_the_extracts_agree_with_our_rules_under_compat() -> None:
         "turn_credits.json": (7, 0, 0),
         "function.jsonl": (5, 1, 0),
         "intention.jsonl": (10, 6, 0),
+        "persuade.jsonl": (9, 6, 0),
+        "search.jsonl": (10, 4, 0),
+        "telepathy.jsonl": (9, 4, 0),
+        "turtle.jsonl": (8, 4, 0),
     }
+    assert {path.name for path in EXTRACTS.iterdir()} == set(expected)
     results = check([EXTRACTS / name for name in expected])
     assert {r.name: (r.compared, r.not_compared, r.failed) for r in results} == expected
     assert not any(r.messages for r in results)

@@ -142,3 +142,16 @@ def test_a_folder_with_a_run_is_refused_unless_it_is_resumed_with_the_same_setti
         played(tmp_path / "run", silent)
     with pytest.raises(ResumeError, match="max_turns was 4, now 5"):
         played(tmp_path / "run", silent, job=EvalJob("expert", tasks=8, attempts=2, max_turns=5, seed=3), resume=True)
+
+
+def test_an_evaluation_of_a_folder_that_has_changed_is_not_gone_on_with(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "weights").write_text("1", "utf-8")
+    job = EvalJob(str(model), tasks=2, max_turns=2)
+    played(tmp_path / "run", Counting(), job=job)
+    assert len(json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))["contents"]["agent"]) == 64
+    played(tmp_path / "run", Counting(), job=job, resume=True)
+    (model / "weights").write_text("2", "utf-8")
+    with pytest.raises(ResumeError, match=r"contents\.agent was '\w{64}', now '\w{64}'"):
+        played(tmp_path / "run", Counting(), job=job, resume=True)

@@ -1,5 +1,6 @@
 """What every gym has, how one is found by name, and how settings and names are checked."""
 
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from importlib import metadata
@@ -11,9 +12,9 @@ from pydantic import BaseModel
 
 from userrl.core import INVALID, Action, Cast, Episode, Task, Turn
 from userrl.data import digest, write_tasks
-from userrl.errors import ConfigError, UnknownName
+from userrl.errors import ConfigError, DataError, UnknownName
 from userrl.gyms import base
-from userrl.gyms.base import Gym, find, gym_of, known, make
+from userrl.gyms.base import Gym, find, gym_of, held, known, make
 
 TASK = Task("t1", "toy", "Hello.")
 
@@ -167,6 +168,27 @@ def test_a_split_or_task_that_a_gym_does_not_have_is_answered_with_its_near_miss
         gym.tasks("tset")
     with pytest.raises(UnknownName, match=r"No task of gym 'foreign' named 'f9'\. Did you mean 'f[12]'"):
         gym.task("f9")
+
+
+def test_broken_imported_tasks_leave_the_built_in_ones_in_use(
+    foreign: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("USERRL_DATA", str(tmp_path))
+    folder = tmp_path / "official" / "foreign"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text("{", "utf-8")
+    gym = find("foreign")
+    assert gym.task("f2") == gym.tasks("test")[1]
+    with pytest.raises(UnknownName, match="Did you mean 'test'"):
+        gym.tasks("tset")
+    mend = rf"`userrl data import userrl PATH`\), or delete the folder {re.escape(str(folder))}\."
+    for use in (gym.sets, lambda: gym.tasks("official-test"), lambda: gym.task("func-1")):
+        with pytest.raises(DataError, match=mend):
+            use()
+
+
+def test_texts_are_held_by_a_feedback_whatever_case_and_spacing() -> None:
+    assert held(["Next Friday.", "on Monday", "green"], "It is NEXT\n Friday. Not on  monday?") == ("Next Friday.", "on Monday")
 
 
 def test_a_query_carries_the_gyms_own_template_its_facts_and_the_turn(foreign: Path) -> None:

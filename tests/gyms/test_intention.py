@@ -168,11 +168,19 @@ def test_the_same_words_again_are_a_repetition_whatever_the_judge_says() -> None
     assert [turn.label for turn in episode.turns] == ["irrelevant", "repeated"]
 
 
-def test_a_turn_reveals_the_wishes_asked_for_and_those_stated_at_the_start() -> None:
-    episode = played([2], [])
-    stated = ("100 dollars", "I can spend 100 dollars.")
-    assert episode.turns[0].reveals == ("large", "It should be large.", *stated)
-    assert episode.turns[1].reveals == stated
+def test_a_turn_reveals_what_its_answer_tells_of_the_wishes_asked_for_and_those_stated_at_the_start() -> None:
+    def reveals(words: str) -> tuple[str, ...]:
+        user = Scripted({"intention.answer": lambda query: Answer(words=words)})
+        episode = advance(Episode(TASK), Action("action", "?"), Cast(user, cast([2]).judge), GYM)
+        return asyncio.run(episode).turns[0].reveals
+
+    assert reveals("Fine.") == ()
+    assert reveals("LARGE, please.") == ("large",)
+    assert reveals("It should be large. I can spend 100 dollars.") == (
+        *("large", "It should be large."),
+        *("100 dollars", "I can spend 100 dollars."),
+    )
+    assert reveals("Large, and green.") == ("large",)
 
 
 def test_another_choice_is_refused_and_compat_reads_it_as_a_question() -> None:

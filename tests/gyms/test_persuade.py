@@ -21,7 +21,7 @@ from userrl.evaluate.golden import check
 from userrl.evaluate.metrics import share
 from userrl.gyms.base import FINISH, TRAITS, Gym, make
 from userrl.gyms.persuade import STANCES, TOP, Reply, ReplyAndStance, Sort, Stance, Verdict
-from userrl.gyms.persuade.bank import REASON, Claim, claims, mentions, themes
+from userrl.gyms.persuade.bank import REASON, Claim, _mentions, claims, mentions, themes
 from userrl.gyms.persuade.generate import WEIGHT, tasks
 from userrl.gyms.persuade.listening import PATIENCE, RUDE, SORTS, alike
 from userrl.gyms.persuade.official import Entry, convert
@@ -219,6 +219,28 @@ def test_the_gym_keeps_its_promises_under_compat_too() -> None:
     assert_conforms("persuade", rules={"compat": "userrl"}, tasks=TEST[:1])
 
 
+def test_only_the_beginning_of_a_huge_message_is_read_and_kept() -> None:
+    stems = ("queue",)
+    _mentions.cache_clear()
+    assert mentions("x " * 995 + "queue", stems)
+    assert not mentions("x " * 1_000 + "queue", stems)
+    assert not mentions("x " * 1_000 + "another end", stems)
+    assert _mentions.cache_info().currsize == 2
+
+
+def test_a_turn_reveals_the_reasons_that_the_user_tells_and_no_other() -> None:
+    first, second = TASK.hidden["reasons"]
+
+    def reveals(words: str) -> tuple[str, ...]:
+        user = Scripted({"persuade.reply": lambda query: Reply(words=words)})
+        episode = advance(Episode(TASK), Action("action", "Why?"), Cast(user, levels(0).judge), GYM)
+        return asyncio.run(episode).turns[0].reveals
+
+    assert reveals("No.") == ()
+    assert reveals(f"You see, {second.upper()}") == (second,)
+    assert reveals(f"{first} {second}") == (first, second)
+
+
 def test_the_golden_extract_agrees_with_compat() -> None:
     [result] = check([Path(__file__).parents[1] / "golden" / "persuade.jsonl"])
     assert (result.compared, result.not_compared, result.failed, result.messages) == (9, 6, 0, ())
@@ -361,7 +383,7 @@ def test_an_argument_that_builds_on_another_counts_only_after_it() -> None:
 
 def test_a_question_costs_nothing_and_tells_what_matters_and_why() -> None:
     [turn] = told("What matters to you?").turns
-    assert (turn.label, turn.facts["level"], turn.reveals) == ("asked", 0, (FEES, NETWORK))
+    assert (turn.label, turn.facts["level"], turn.reveals) == ("asked", 0, (NETWORK,))
     assert turn.feedback.startswith(f"Since you ask: {themes()['time'].hints[0]} {NETWORK}")
 
 

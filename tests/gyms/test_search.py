@@ -98,6 +98,22 @@ def test_spaces_and_punctuation_do_not_matter_within_an_answer() -> None:
     assert turn("answer", "4884M", task=replace(TASK, hidden={"answer": "4,884 m"})).label == "correct"
 
 
+@pytest.mark.parametrize("right", ["412 km", "412"])
+@pytest.mark.parametrize(
+    "text", ["4.12 km", "41.2", "-412", "4/12", "4-1-2", "4 12", ".412 km", "- 412", "\u2212412", "412%", "41,2"]
+)
+def test_another_number_with_the_same_digits_is_no_right_answer(text: str, right: str) -> None:
+    task = replace(TASK, hidden={"answer": right, "aliases": ["412"]})
+    for gym in (GYM, COMPAT):
+        result = turn("answer", text, task=task, gym=gym, cast=gym.cast())
+        assert (result.label, result.reward, result.done) == ("wrong_answer", 0.0, False)
+
+
+@pytest.mark.parametrize("text", ["1234567", "1,234,567", "1 234 567", "(1,234,567)", "1\u202f234\u202f567."])
+def test_separators_of_thousands_do_not_matter(text: str) -> None:
+    assert turn("answer", text, task=replace(TASK, hidden={"answer": "1,234,567"})).label == "correct"
+
+
 def test_the_judge_decides_where_spellings_differ_and_wrong_answers_may_be_followed_by_others() -> None:
     episode = played(("answer", "Someone"), ("answer", "Z. Thrunn"), cast=judge(False, True))
     assert episode.rewards == [0.0, 1.0]

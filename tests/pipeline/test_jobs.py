@@ -105,11 +105,11 @@ def test_reinforcing_leaves_figures_episodes_checkpoints_and_a_policy(model: str
 
 def test_failed_episodes_have_no_part_in_a_steps_figures(experts: list[Episode]) -> None:
     good = experts[:3]
-    step = Step(7, [*good, experts[3].fail("user: gone")], skipped=2, loss=0.5, entropy=1.5, clipped=0.1, grad_norm=3.0)
+    step = Step(7, [*good, experts[3].fail("user: gone")], skipped=2, loss=0.5, entropy=1.5, clipped=0.1, grad_norm=3.0, cut=0.25)
     line = figures(step)
     assert line["reward"] == pytest.approx(sum(sum(e.rewards) for e in good) / 3)
     assert (line["step"], line["errors"], line["skipped_groups"]) == (7, 1, 2)
-    assert (line["loss"], line["entropy"], line["clipped"], line["grad_norm"]) == (0.5, 1.5, 0.1, 3.0)
+    assert [line[name] for name in ("loss", "entropy", "clipped", "grad_norm", "cut")] == [0.5, 1.5, 0.1, 3.0, 0.25]
     assert list(line["mix"]) == list(make("intention").labels)
     assert sum(line["mix"].values()) == pytest.approx(1.0)
 
@@ -123,14 +123,18 @@ def test_a_resumed_job_logs_each_step_and_ends_in_the_same_policy(data: str, mod
     with pytest.raises(RunStopped):
         fine_tune(sft_job(data), tmp_path / "sft", on_step=die)
     assert same(fine_tune(sft_job(data), tmp_path / "sft", resume=True), whole)
-    assert [line["step"] for line in lines(tmp_path / "sft" / "train.jsonl")] == [1, 2, 3, 3, 4, 5, 6]
+    assert [line["step"] for line in lines(tmp_path / "sft" / "train.jsonl")] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in lines(tmp_path / "sft" / "train.jsonl.redone")] == [3]
 
     whole = asyncio.run(reinforce(rl_job(model), tmp_path / "whole-rl"))
     assert not same(whole, Path(model))
     with pytest.raises(RunStopped):
         asyncio.run(reinforce(rl_job(model), tmp_path / "rl", on_step=die))
     assert same(asyncio.run(reinforce(rl_job(model), tmp_path / "rl", resume=True)), whole)
-    assert [line["step"] for line in lines(tmp_path / "rl" / "train.jsonl")] == [1, 2, 2, 3]
+    assert lines(tmp_path / "rl" / "train.jsonl") == lines(tmp_path / "whole-rl" / "train.jsonl")
+    assert list(read(tmp_path / "rl" / "episodes.jsonl")) == list(read(tmp_path / "whole-rl" / "episodes.jsonl"))
+    assert [line["step"] for line in lines(tmp_path / "rl" / "train.jsonl.redone")] == [2]
+    assert len(list(read(tmp_path / "rl" / "episodes.jsonl.redone"))) == 16
 
 
 def test_a_folder_with_a_run_is_refused_unless_it_is_resumed_with_the_same_settings(data: str, tmp_path: Path) -> None:
@@ -139,6 +143,45 @@ def test_a_folder_with_a_run_is_refused_unless_it_is_resumed_with_the_same_setti
         fine_tune(sft_job(data), tmp_path / "run")
     with pytest.raises(ResumeError, match=r"sft\.lr was 0\.0015, now 0\.1"):
         fine_tune(sft_job(data, lr=0.1), tmp_path / "run", resume=True)
+
+
+def test_a_fine_tuning_whose_episodes_or_policy_have_changed_is_not_gone_on_with(data: str, model: str, tmp_path: Path) -> None:
+    job = replace(sft_job(data), model=model)
+    fine_tune(job, tmp_path / "run")
+    chosen = Path(data) / "selected.jsonl"
+    (Path(data) / "episodes.jsonl").write_text("not read by training\n", "utf-8")
+    fine_tune(job, tmp_path / "run", resume=True)
+    whole = chosen.read_bytes()
+    dump(chosen, list(read(chosen))[1:])
+    with pytest.raises(ResumeError, match=r"contents\.data was '\w{64}', now '\w{64}'"):
+        fine_tune(job, tmp_path / "run", resume=True)
+    chosen.write_bytes(whole)
+    changed(model)
+    with pytest.raises(ResumeError, match=r"contents\.model was '\w{64}', now '\w{64}'"):
+        fine_tune(job, tmp_path / "run", resume=True)
+
+
+def test_a_reinforcement_whose_policy_was_replaced_is_not_gone_on_with(model: str, tmp_path: Path) -> None:
+    job = rl_job(model, steps=1)
+    asyncio.run(reinforce(job, tmp_path / "run"))
+    asyncio.run(reinforce(job, tmp_path / "run", resume=True))
+    changed(model)
+    with pytest.raises(ResumeError, match=r"contents\.model was '\w{64}', now '\w{64}'"):
+        asyncio.run(reinforce(job, tmp_path / "run", resume=True))
+
+
+def changed(model: str) -> None:
+    policy = Policy.load(Path(model))
+    with torch.no_grad():
+        next(policy.model.parameters()).add_(0.5)
+    policy.save(Path(model))
+
+
+def test_fine_tuning_on_episodes_played_under_compat_is_warned_of(experts: list[Episode], tmp_path: Path) -> None:
+    bent = [replace(e, rules={"compat": "userrl"}) for e in experts[:4]]
+    path = dump(tmp_path / "bent.jsonl", [*experts[4:8], *bent])
+    with pytest.warns(UserWarning, match="Training under compat"):
+        fine_tune(sft_job(str(path), steps=1), tmp_path / "run")
 
 
 # --- killed ----------------------------------------------------------------------------------------------------
@@ -154,6 +197,8 @@ def killed_and_gone_on_with(arguments: list[str], folder: Path, *, at: str) -> N
     process.wait()
     assert process.returncode == -9 and not (folder / "model").exists(), "it ended before it could be killed"
     subprocess.run([*command, "--resume"], check=True, stdout=subprocess.DEVNULL)
+    steps = [line["step"] for line in lines(folder / "train.jsonl")]
+    assert steps == list(range(1, len(steps) + 1)), "a step stands there twice, or is missing"
 
 
 @pytest.mark.slow
@@ -167,6 +212,7 @@ def test_a_killed_fine_tuning_goes_on_to_the_same_policy(data: str, tmp_path: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Nothing was learned")
 def test_a_killed_reinforcement_goes_on_to_the_same_policy(model: str, tmp_path: Path) -> None:
     settings = tmp_path / "rl.toml"
     settings.write_text(

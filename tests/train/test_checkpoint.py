@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import shutil
 import signal
@@ -14,7 +15,9 @@ import pytest
 import torch
 
 from userrl.agents.policy import Policy
-from userrl.errors import StoreError
+from userrl.agents.tiny import Shape, new_policy
+from userrl.core import Episode
+from userrl.errors import ResumeError, StoreError
 from userrl.train import checkpoint
 
 
@@ -54,17 +57,57 @@ def test_weights_optimizer_and_extra_come_back_bit_for_bit(untrained: Policy, po
     assert same(weights(policy), after) and not same(after, then)
 
 
+def test_a_checkpoint_made_with_another_tokenizer_is_refused_and_changes_no_weight(
+    untrained: Policy, experts: list[Episode], tmp_path: Path
+) -> None:
+    saved = checkpoint.save(tmp_path / "run", 1, untrained, optimizer_of(untrained), {})
+    shape = Shape(hidden=48, layers=2, heads=4, kv_heads=2, feed_forward=96, window=640, vocabulary=500)
+    other = new_policy(experts[30:], shape, seed=1)
+    before = weights(other)
+    with pytest.raises(ResumeError, match=r"step-000001 was trained with another tokenizer or chat template"):
+        checkpoint.restore(saved, other, optimizer_of(other))
+    assert same(weights(other), before)
+
+
+def test_a_checkpoint_made_with_another_chat_template_is_refused(untrained: Policy, tmp_path: Path) -> None:
+    saved = checkpoint.save(tmp_path / "run", 1, untrained, optimizer_of(untrained), {})
+    untrained.save(tmp_path / "model")
+    other = Policy.load(tmp_path / "model")
+    assert checkpoint.restore(saved, other, optimizer_of(other))[0] == 1
+    other.tokenizer.chat_template += " "
+    with pytest.raises(ResumeError, match="another tokenizer or chat template"):
+        checkpoint.restore(saved, other, optimizer_of(other))
+
+
+def test_a_checkpoint_is_on_disk_before_it_gets_its_name(
+    untrained: Policy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[str, bool]] = []
+    fsync = os.fsync
+
+    def note(file: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{file}").readlink().name, (tmp_path / "step-000001").exists()))
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", note)
+    saved = checkpoint.save(tmp_path, 1, untrained, optimizer_of(untrained), {})
+    early = {name for name, named in synced if not named}
+    assert early >= {file.name for file in saved.iterdir()} | {".step-000001.part"}
+    assert {name for name, named in synced if named} == {tmp_path.name}
+
+
 def test_a_checkpoint_is_a_policy_folder(untrained: Policy, tmp_path: Path) -> None:
     saved = checkpoint.save(tmp_path, 1, untrained, optimizer_of(untrained), {})
     assert same(weights(Policy.load(saved)), weights(untrained))
 
 
 def test_the_newest_checkpoints_are_kept(untrained: Policy, tmp_path: Path) -> None:
+    assert checkpoint.steps_done(tmp_path) == 0
     assert checkpoint.latest(tmp_path) is None and checkpoint.latest(tmp_path / "none") is None
     for step in (8, 9, 10, 110):
         checkpoint.save(tmp_path, step, untrained, optimizer_of(untrained), {}, keep=2)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000010", "step-000110"]
-    assert checkpoint.latest(tmp_path) == tmp_path / "step-000110"
+    assert checkpoint.latest(tmp_path) == tmp_path / "step-000110" and checkpoint.steps_done(tmp_path) == 110
 
 
 def test_a_half_written_checkpoint_is_ignored_and_written_anew(untrained: Policy, tmp_path: Path) -> None:

@@ -332,3 +332,32 @@ def test_a_task_drawn_twice_in_a_step_is_one_group_of_twice_the_size(policy: Pol
     config = GRPOConfig(groups=2, group_size=2, max_turns=2, max_new=8)
     episodes = asyncio.run(rollout(policy, [task, task], gym.cast(), config, 0))
     assert [e.attempt for e in episodes] == [0, 1, 2, 3]
+
+
+def test_the_share_of_replies_that_were_cut_counts_those_without_an_eos_at_their_end(policy: Policy) -> None:
+    def ended(e: Episode) -> Episode:
+        first = e.turns[0]
+        assert first.action.tokens
+        ids = (*first.action.tokens.ids[:-1], policy.eos)
+        action = replace(first.action, tokens=replace(first.action.tokens, ids=ids))
+        return replace(e, turns=(replace(first, action=action), *e.turns[1:]))
+
+    episodes = [ended(told("a", 0, 1.0, 0.0)), told("a", 1, 0.0, 0.0), told("a", 2, 0.0, stop="error")]
+    step, _ = updated(policy, episodes)
+    assert step.cut == 0.75
+
+
+def test_three_steps_from_which_nothing_was_learned_are_warned_of_once_with_what_to_do(untrained: Policy) -> None:
+    """Random weights write no valid call, so every episode earns nothing."""
+    with pytest.warns(UserWarning) as caught:
+        asyncio.run(train(untrained, TASKS, make("intention").cast(), replace(SMALL, steps=5, groups=2, max_new=4)))
+    [warning] = caught
+    text = str(warning.message)
+    assert "Nothing was learned in 3 steps, up to step 3" in text
+    assert "100% of the replies were invalid" in text and "were cut at 4 tokens" in text
+    assert "raise --max-new" in text and "userrl sft train" in text
+
+
+def test_training_under_compat_is_warned_of(policy: Policy) -> None:
+    with pytest.warns(UserWarning, match="Training under compat"):
+        asyncio.run(train(policy, TASKS, make("intention").cast(), replace(SMALL, groups=1, rules={"compat": "userrl"})))

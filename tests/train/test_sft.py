@@ -61,6 +61,14 @@ def test_a_batch_larger_than_the_data_takes_all_of_it(untrained: Policy, corpus:
     assert loss == pytest.approx(expected, abs=1e-6)
 
 
+def test_episodes_longer_than_the_models_window_are_counted_and_refused(untrained: Policy, corpus: Corpus) -> None:
+    long = [[*turns] * 9 for turns in corpus[:2]]
+    most = max(sum(len(t.context) + len(t.ids) for t in turns) for turns in long)
+    said = rf"2 of 5 episodes are longer than the model's window of 640 tokens \(the longest has {most}\)\. .*--max-turns"
+    with pytest.raises(ConfigError, match=said):
+        train(untrained, [*corpus[2:5], *long], SFTConfig(steps=1))
+
+
 def test_without_episodes_there_is_nothing_to_train_on(untrained: Policy) -> None:
     with pytest.raises(ConfigError, match="no episodes to train on; collect some with `userrl sft collect`"):
         train(untrained, [], SFTConfig())

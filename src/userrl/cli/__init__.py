@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
@@ -64,6 +65,9 @@ Tasks = Annotated[int | None, typer.Option("--tasks", metavar="N", help="Take th
 Attempts = Annotated[int | None, typer.Option(metavar="N", help="Episodes of each task; default: 1.")]
 Turns = Annotated[int | None, typer.Option("--max-turns", metavar="N", help="Turn limit of an episode; default: 16.")]
 Temperature = Annotated[float | None, typer.Option(metavar="T", help="Of the agent's sampling; default: the model's own.")]
+MaxNew = Annotated[
+    int | None, typer.Option("--max-new", metavar="N", help="Tokens of one reply of a local model at most; default: 512.")
+]
 Rate = Annotated[float | None, typer.Option("--lr", metavar="X", help="Highest learning rate.")]
 
 
@@ -132,6 +136,7 @@ def evaluate(
     user: User = None,
     judge: Judge = None,
     temperature: Temperature = None,
+    max_new: MaxNew = None,
     seed: Seed = None,
     compat: Annotated[bool, typer.Option("--compat", help="Play by the original's rule quirks.")] = False,
     at_once: Annotated[int, typer.Option(metavar="N", help="Episodes in flight.")] = 64,
@@ -154,6 +159,7 @@ def evaluate(
         "user": user,
         "judge": judge,
         "temperature": temperature,
+        "max_new": max_new,
         "seed": seed,
         "rules": {"compat": "userrl"} if compat else None,
     }
@@ -174,6 +180,7 @@ def sft_collect(
     user: User = None,
     judge: Judge = None,
     temperature: Temperature = None,
+    max_new: MaxNew = None,
     seed: Seed = None,
     at_once: Annotated[int, typer.Option(metavar="N", help="Episodes in flight.")] = 64,
     resume: Resume = False,
@@ -197,6 +204,7 @@ def sft_collect(
         "user": user,
         "judge": judge,
         "temperature": temperature,
+        "max_new": max_new,
         "seed": seed,
     }
     training.collect(out, config, flags, resume, at_once)
@@ -246,6 +254,9 @@ def rl_train(
     score: Annotated[str | None, typer.Option(metavar="NAME", help="Trajectory score: sum, mean or r2g.")] = None,
     gamma: Annotated[float | None, typer.Option(metavar="X", help="Discount of r2g, from 0 to 1.")] = None,
     max_turns: Turns = None,
+    max_new: Annotated[
+        int | None, typer.Option("--max-new", metavar="N", help="Tokens of one reply at most; default: 256.")
+    ] = None,
     user: User = None,
     judge: Judge = None,
     seed: Seed = None,
@@ -269,6 +280,7 @@ def rl_train(
             "score": score,
             "gamma": gamma,
             "max_turns": max_turns,
+            "max_new": max_new,
             "seed": seed,
         }.items()
     }
@@ -395,7 +407,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             stream.reconfigure(errors="replace")  # a terminal that cannot show a character is no reason to stop
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        code = app(args=arguments, prog_name="userrl", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_: typer.echo(f"Warning: {message}", err=True)
+            code = app(args=arguments, prog_name="userrl", standalone_mode=False)
     except UserRLError as error:
         _complain(str(error))
         code = 1

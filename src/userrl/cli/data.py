@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from userrl.cli.show import new_table, out, safe
+from userrl.core import Task
 from userrl.data.home import home
 from userrl.data.official_sources import SPLITS
-from userrl.data.sets import OFFICIAL
+from userrl.data.sets import OFFICIAL, TaskSet
 from userrl.errors import UserRLError
 from userrl.gyms.base import find, known
 from userrl.pipeline.official import import_userrl
@@ -42,12 +44,13 @@ def check(name: str | None) -> None:
     """Every set gets its line; a broken one does not hide the others."""
     bad = total = 0
     for gym in [find(name).name] if name else sorted(known()):
+        sets: dict[str, TaskSet] = {}
         try:
-            sets = find(gym).sets()
+            sets |= find(gym).built_in_sets()
+            sets |= find(gym).sets()
         except UserRLError as error:
             bad, total = bad + 1, total + 1
             out.print(safe(f"{gym}: {error}", "red"), soft_wrap=True)
-            continue
         for split, tasks in sets.items():
             total += 1
             try:
@@ -65,9 +68,14 @@ def check(name: str | None) -> None:
 def show(name: str, task_id: str) -> None:
     gym = find(name)
     task = gym.task(task_id)
-    splits = [split for split, tasks in gym.sets().items() if any(other.id == task.id for other in tasks.load())]
+    splits = _holding(gym.built_in_sets(), task) or _holding(gym.sets(), task)
     out.print(safe(f"{name}, task {task.id} (in {', '.join(splits)})", "bold"), soft_wrap=True)
     out.print(safe("\nThe agent is told:", "bold"))
     out.print(safe(task.prompt), soft_wrap=True)
     out.print(safe("\nHidden from the agent:", "bold red"))
     out.print(safe(json.dumps(task.hidden, indent=2, ensure_ascii=False)), soft_wrap=True)
+
+
+def _holding(sets: Mapping[str, TaskSet], task: Task) -> list[str]:
+    """The splits that hold a task."""
+    return [split for split, tasks in sets.items() if any(other.id == task.id for other in tasks.load())]

@@ -43,7 +43,13 @@ async def seated(job: EvalJob, stack: AsyncExitStack) -> tuple[Agent, Callable[[
     """The agent and the casts of a job, whose names are all checked before anything is written."""
     cast = await seats.cast(job.user, job.judge, stack, endpoints=job.endpoints)
     agent = await seats.agent(
-        job.agent, stack, gyms=job.gyms, endpoints=job.endpoints, temperature=job.temperature, seed=job.seed
+        job.agent,
+        stack,
+        gyms=job.gyms,
+        endpoints=job.endpoints,
+        temperature=job.temperature,
+        max_new=job.max_new,
+        seed=job.seed,
     )
     return agent, cast
 

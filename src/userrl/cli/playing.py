@@ -39,18 +39,22 @@ def gyms() -> None:
     for name in sorted(known()):
         try:
             gym = find(name)
-            sets = gym.sets()
+            sets = dict(gym.built_in_sets())
         except (ImportError, AttributeError, UserRLError) as error:
-            broken[name] = str(error)
+            broken[name] = f"Gym {name!r} cannot be loaded: {error}"
             continue
+        try:
+            sets |= gym.sets()
+        except UserRLError as error:
+            broken[name] = f"The imported tasks of gym {name!r} cannot be read: {error}"
         say(name, safe(sentence(gym.summary)), "bold", width=max(map(len, known())) + 2)
         for i, (split, tasks) in enumerate(sets.items()):
             table.add_row(safe("" if i else name), safe(split), str(tasks.count), safe(tasks.license))
     out.print()
     out.print(table)
     out.print(safe("\nPlay one:  userrl play intention\nEvaluate:  userrl eval intention --agent expert:0.8 --tasks 20", "dim"))
-    for name, problem in broken.items():
-        tell(f"Gym {name!r} cannot be loaded: {problem}", "yellow")
+    for problem in broken.values():
+        tell(problem, "yellow")
 
 
 # --- play ----------------------------------------------------------------------------------------------------

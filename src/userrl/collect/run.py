@@ -44,4 +44,9 @@ async def collect(
 
 def load(path: Path) -> list[Episode]:
     """The episodes of a collect folder's selection, or of a records file."""
-    return list(read(path / SELECTED if path.is_dir() else path))
+    return list(read(file_of(path)))
+
+
+def file_of(path: Path) -> Path:
+    """The file that `load` reads."""
+    return path / SELECTED if path.is_dir() else path

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from userrl.data.sets import TaskSet
-from userrl.errors import ConfigError
+from userrl.errors import ConfigError, DataError
 
 VARIABLE = "USERRL_DATA"
 
@@ -41,4 +41,10 @@ def imported_sets(gym: str, module: str) -> Mapping[str, TaskSet]:
         folder = folder_of(gym)
     except ConfigError:
         return {}
-    return TaskSet.read_manifest(gym, folder, module) if (folder / "manifest.json").exists() else {}
+    if not (folder / "manifest.json").exists():
+        return {}
+    try:
+        return TaskSet.read_manifest(gym, folder, module)
+    except DataError as error:
+        mend = f"Import the official data again (`userrl data import userrl PATH`), or delete the folder {folder}."
+        raise DataError(f"{error} {mend}") from error

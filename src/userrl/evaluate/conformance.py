@@ -10,7 +10,7 @@ The gym's expert, its "random" baseline and a hostile agent (`hostile.ATTACKS`) 
 - rewards are finite, within `reward_range`, and sum to at most `reachable`;
 - an episode ends by the rules or by the turn limit, nothing comes after its end, and labels are declared ones;
 - an invalid action costs a turn, earns 0 and ends nothing; no action makes the rules crash;
-- hidden text is fed back only when the turn `reveals` it (limits: see `leaks`);
+- hidden text is fed back only when the turn `reveals` it (limits: see `leaks`), and nothing else is revealed;
 - an episode survives JSON, and its recorded actions, replayed with JSON in between, give the same turns;
 - when the user or the judge fails, the episode ends as an error;
 - an attack, alone or behind what another agent said, earns and ends no more than the plain text does;
@@ -31,7 +31,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from userrl.core import DEFAULT_MAX_TURNS, INVALID, Action, Agent, Cast, Episode, Query, Task
-from userrl.data.sets import OFFICIAL
 from userrl.errors import ReplyError
 from userrl.evaluate.hostile import ATTACKS, Modelled, attempt, gains, hostile_actions, hosts, parroted, said
 from userrl.gyms.base import Gym, find
@@ -39,7 +38,9 @@ from userrl.rollout import advance, play
 from userrl.store import from_record, to_record
 
 SECRET_LENGTH = 12
-"""Characters from which on a hidden text is looked for; shorter ones ("red", "Monday") occur by chance."""
+"""Characters from which on any hidden text is looked for; shorter ones ("red", "Monday") occur by chance."""
+NAME_LENGTH = 3
+"""Characters from which on a text of the gym's `secrets` is looked for, as whole words."""
 TASKS_PER_SPLIT = 2
 TASKS_PER_ATTACK = 4
 """Tasks that each attack meets at least, where there are so many."""
@@ -99,7 +100,7 @@ def check_gym(
 
 def tasks_to_check(gym: type[Gym], which: Literal["sample", "all"]) -> list[Task]:
     """The first tasks of each split, or every task of all splits but the demo's. Imported tasks are never among them."""
-    splits = [split for split in gym.sets() if not split.startswith(OFFICIAL)]
+    splits = list(gym.built_in_sets())
     if which == "all":
         return [task for split in splits if not split.startswith("demo") for task in gym.tasks(split)]
     return [task for split in splits for task in gym.tasks(split)[:TASKS_PER_SPLIT]]
@@ -256,19 +257,29 @@ def leaks(gym: Gym, episode: Episode) -> Iterator[str]:
     """Hidden text in a feedback that no turn so far `reveals`.
 
     Looked for, without regard to case and spacing: every string in `task.hidden` of at least 12 characters, and its
-    sentences of at least 24. Not found: numbers, shorter strings, paraphrases, and what the agent has anyway: the
-    task's prompt, the system message (see `systems`), the description of the actions, its own words.
+    sentences of at least 24; as whole words, what the gym declares as `secrets`, of at least 3. Not found: numbers, other
+    short strings, paraphrases, and what the agent has anyway: the task's prompt, the system message (see `systems`), the
+    description of the actions, its own words.
     """
     public = _folded("\n".join([episode.task.prompt, gym.system(episode.task), *gym.actions.values()]))
-    secrets = {text for text in _secrets(episode.task) if text not in public}
+    names = _names(gym, episode.task)
+    secrets = {text for text in _secrets(episode.task) | names if not _holds(public, text, names)}
     had: list[str] = []
     for number, turn in enumerate(episode.turns):
         had += map(_folded, (turn.action.text, turn.action.raw, *turn.reveals))
         feedback = _folded(turn.feedback)
-        for secret in sorted(s for s in secrets if s in feedback):
-            if not any(secret in text for text in had):
+        for secret in sorted(s for s in secrets if _holds(feedback, s, names)):
+            if not any(_holds(text, secret, names) for text in had):
                 yield f"turn {number} feeds back the hidden text {secret!r:.60} without naming it in `reveals`"
                 secrets.discard(secret)
+
+
+def reveals_what_is_shown(gym: Gym, episode: Episode) -> Iterator[str]:
+    """What a turn `reveals` is in its feedback: to name everything at every turn would make `leaks` blind."""
+    for number, turn in enumerate(episode.turns):
+        for text in turn.reveals:
+            if _folded(text) not in _folded(turn.feedback):
+                yield f"turn {number} names {text!r:.60} in `reveals`, but its feedback does not hold it"
 
 
 def round_trip(episode: Episode) -> Iterator[str]:
@@ -290,6 +301,7 @@ CHECKS: tuple[Callable[[Gym, Episode], Iterator[str]], ...] = (
     ends_well,
     invalid_is_harmless,
     leaks,
+    reveals_what_is_shown,
     lambda gym, episode: round_trip(episode),
 )
 
@@ -317,8 +329,9 @@ def systems(gym: Gym, tasks: Sequence[Task]) -> Iterator[str]:
     if len(set(messages)) < 2:
         return
     for task, message in zip(tasks, messages, strict=True):
-        for secret in sorted(_secrets(task)):
-            if secret in message and secret not in _folded(task.prompt):
+        names = _names(gym, task)
+        for secret in sorted(_secrets(task) | names):
+            if _holds(message, secret, names) and not _holds(_folded(task.prompt), secret, names):
                 yield f"holds the hidden text {secret!r:.60} of task {task.id}"
 
 
@@ -334,6 +347,16 @@ def _secrets(task: Task) -> set[str]:
         if len(text) >= SECRET_LENGTH:
             found.add(text)
     return found
+
+
+def _names(gym: Gym, task: Task) -> set[str]:
+    """The texts of the gym's `secrets` that are too short to be looked for within words."""
+    texts = map(_folded, _strings([task.hidden.get(field, "") for field in gym.secrets]))
+    return {text for text in texts if NAME_LENGTH <= len(text) < SECRET_LENGTH}
+
+
+def _holds(text: str, secret: str, names: set[str]) -> bool:
+    return secret in text and (secret not in names or re.search(rf"(?<!\w){re.escape(secret)}(?!\w)", text) is not None)
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -13,7 +13,7 @@ from userrl.errors import ConfigError
 from userrl.gyms.base import find
 from userrl.llm.endpoint import lasting
 from userrl.rollout import play_recorded, starts
-from userrl.store import RunFolder
+from userrl.store import RunFolder, fingerprint, is_folder
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class EvalJob:
     user: str = "scripted"
     judge: str = "scripted"
     temperature: AtLeast0 | None = None
+    max_new: Count = 512
+    """Tokens of one reply of a local model at most."""
     rules: Mapping[str, Any] = field(default_factory=dict)
     """Settings for every gym, e.g. {"compat": "userrl"}."""
     endpoints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -71,6 +73,8 @@ async def evaluate(
     """
     episodes = plan(job)
     config = {"kind": "eval", **as_dict(job), "endpoints": lasting(job.endpoints)}
+    if is_folder(job.agent):
+        config["contents"] = {"agent": fingerprint(Path(job.agent))}
     run = RunFolder(folder, config, resume=resume)
     limit = max(8, len(episodes) // 10) if max_errors is None else max_errors
     return await play_recorded(episodes, agent, cast, run, at_once=at_once, max_errors=limit, on_end=on_end)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from userrl.core import INVALID, Action, Agent, Cast, Episode, Query, Task, Turn
 from userrl.data import TaskSet, imported_sets
+from userrl.data.sets import OFFICIAL
 from userrl.errors import ConfigError, UnknownName
 
 FINISH = "finish"
@@ -37,6 +38,9 @@ class Gym(ABC):
     """The labels that turns of this gym carry, in the order in which reports show them."""
     settings: ClassVar[Mapping[str, Any]] = {}
     """The gym's own knobs and their defaults; `make(name, knob=value)` changes them."""
+    secrets: ClassVar[tuple[str, ...]] = ()
+    """Top-level fields of `Task.hidden` (a text or a list of texts) that no feedback may name unless its turn `reveals`
+    them; `check_gym` looks for them as whole words, however short. Longer hidden texts it looks for in any case."""
     reward_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     """Bounds of one turn's reward, checked by `check_gym`."""
 
@@ -129,20 +133,21 @@ class Gym(ABC):
 
         Raises UnknownName for a split the gym does not have, DataError for a file that does not fit.
         """
-        sets = cls.sets()
+        sets = cls.sets() if split.startswith(OFFICIAL) else cls.built_in_sets()
         if split not in sets:
             raise UnknownName(f"split of gym {cls.name!r}", split, sets)
         return sets[split].load()
 
     @classmethod
     def task(cls, task_id: str) -> Task:
-        """The task of that id, from whichever split holds it."""
+        """The task of that id, from whichever split holds it. Imported sets are looked at last."""
         ids: list[str] = []
-        for task_set in cls.sets().values():
-            for task in task_set.load():
-                if task.id == task_id:
-                    return task
-                ids.append(task.id)
+        for sets in (cls.built_in_sets, lambda: imported_sets(cls.name, cls.__module__)):
+            for task_set in sets().values():
+                for task in task_set.load():
+                    if task.id == task_id:
+                        return task
+                    ids.append(task.id)
         raise UnknownName(f"task of gym {cls.name!r}", task_id, ids)
 
     # --- the scripted side (module `scripted` of the gym's package) ------------------------------------------
@@ -177,6 +182,12 @@ class Gym(ABC):
     @classmethod
     def _scripted(cls) -> Any:
         return importlib.import_module(f"{cls.__module__}.scripted")
+
+
+def held(texts: Iterable[str], feedback: str) -> tuple[str, ...]:
+    """Of hidden texts, those that a feedback holds, whatever case and spacing: what its turn `reveals`."""
+    within = " ".join(feedback.casefold().split())
+    return tuple(text for text in texts if " ".join(text.casefold().split()) in within)
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import warnings
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 
 from userrl.agents.policy import Policy, set_threads
 from userrl.agents.tiny import Shape, new_policy
-from userrl.collect.run import load
+from userrl.collect.run import file_of, load
 from userrl.config import Count, as_dict
 from userrl.errors import ConfigError
 from userrl.evaluate.metrics import action_mix, share
@@ -19,9 +20,10 @@ from userrl.evaluate.run import chosen_tasks
 from userrl.gyms.base import gym_of
 from userrl.llm.endpoint import lasting
 from userrl.pipeline import seats
-from userrl.store import RunFolder
-from userrl.train import grpo, sft
+from userrl.store import RunFolder, fingerprint, set_aside
+from userrl.train import checkpoint, grpo, sft
 
+CHECKPOINTS = "checkpoints"
 MODEL = "model"
 """Folder, in a run's folder, of the finished policy."""
 
@@ -48,7 +50,11 @@ def fine_tune(job: SFTJob, folder: Path, *, resume: bool = False, on_step: Calla
         raise ConfigError(f"{job.data} holds no episodes; collect some with `userrl sft collect`.")
     policy = Policy.load(Path(job.model)) if job.model else new_policy(episodes, job.shape, job.sft.seed)
     data = [policy.tokens(e, gym_of(e)) for e in episodes]
-    run = RunFolder(folder, {"kind": "sft", **as_dict(job)}, resume=resume)
+    contents = {"data": fingerprint(file_of(Path(job.data)))} | ({"model": fingerprint(Path(job.model))} if job.model else {})
+    run = RunFolder(folder, {"kind": "sft", **as_dict(job), "contents": contents}, resume=resume)
+    set_aside(folder / "train.jsonl", checkpoint.steps_done(folder / CHECKPOINTS))
+    if any(e.rules.get("compat") for e in episodes):
+        warnings.warn(sft.COMPAT, stacklevel=2)
     with run.store("train.jsonl") as log:
 
         def note(step: int, loss: float) -> None:
@@ -56,7 +62,7 @@ def fine_tune(job: SFTJob, folder: Path, *, resume: bool = False, on_step: Calla
             if on_step is not None:
                 on_step(step, loss)
 
-        sft.train(policy, data, job.sft, folder=folder / "checkpoints", on_step=note)
+        sft.train(policy, data, job.sft, folder=folder / CHECKPOINTS, on_step=note)
     policy.save(folder / MODEL)
     return folder / MODEL
 
@@ -82,7 +88,8 @@ async def reinforce(
 ) -> Path:
     """Returns the folder of the finished policy.
 
-    The run folder holds checkpoints, `train.jsonl` (a line of figures a step) and `episodes.jsonl` (all of them).
+    The run folder holds checkpoints, `train.jsonl` (a line of figures a step) and `episodes.jsonl` (all of them); on
+    resume, what they hold of steps that are done again goes to `<file>.redone`.
     """
     set_threads(job.threads)
     policy = Policy.load(Path(job.model))
@@ -90,7 +97,12 @@ async def reinforce(
     random.Random(f"rl|{job.grpo.seed}").shuffle(tasks)
     async with AsyncExitStack() as stack:
         cast = await seats.cast(job.user, job.judge, stack, endpoints=job.endpoints)
-        run = RunFolder(folder, {"kind": "rl", **as_dict(job), "endpoints": lasting(job.endpoints)}, resume=resume)
+        config = {"kind": "rl", **as_dict(job), "endpoints": lasting(job.endpoints)}
+        config["contents"] = {"model": fingerprint(Path(job.model))}
+        run = RunFolder(folder, config, resume=resume)
+        done = checkpoint.steps_done(folder / CHECKPOINTS)
+        set_aside(folder / "train.jsonl", done)
+        set_aside(folder / "episodes.jsonl", done * job.grpo.groups * job.grpo.group_size)
         log = stack.enter_context(run.store("train.jsonl"))
         record = stack.enter_context(run.store("episodes.jsonl", tokens=False))
 
@@ -103,7 +115,7 @@ async def reinforce(
                 on_step(step, line)
 
         hook: Callable[[grpo.Step], Awaitable[None]] = note
-        await grpo.train(policy, tasks, cast, job.grpo, folder=folder / "checkpoints", on_step=hook)
+        await grpo.train(policy, tasks, cast, job.grpo, folder=folder / CHECKPOINTS, on_step=hook)
     policy.save(folder / MODEL)
     return folder / MODEL
 
@@ -118,5 +130,5 @@ def figures(step: grpo.Step) -> dict[str, Any]:
         "mix": action_mix(good),
         "errors": len(step.episodes) - len(good),
         "skipped_groups": step.skipped,
-        **{name: getattr(step, name) for name in ("loss", "entropy", "clipped", "grad_norm")},
+        **{name: getattr(step, name) for name in ("loss", "entropy", "clipped", "grad_norm", "cut")},
     }

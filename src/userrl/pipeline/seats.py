@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -13,6 +13,7 @@ from userrl.errors import ConfigError, UnknownName
 from userrl.gyms.base import TRAITS, find
 from userrl.llm import ChatClient, parse_endpoint
 from userrl.llm.endpoint import JOB_SETTINGS, SETTINGS, Role
+from userrl.store import is_folder
 from userrl.users.llm import LLMSeat
 
 AGENT_HELP = "expert[:SKILL], an agent without skill (random, ...), the folder of a local model, or MODEL@URL (at OpenAI: MODEL@)"
@@ -54,7 +55,7 @@ async def agent(
     """
     check_endpoints(endpoints or {})
     name, _, dial = spec.partition(":")
-    if spec and is_folder(spec):
+    if is_folder(spec):
         from userrl.agents.policy import Policy, PolicyAgent
 
         policy = Policy.load(Path(spec))
@@ -85,12 +86,6 @@ async def agent(
     for gym in gyms:
         baseline(gym)
     return PerGym(baseline)
-
-
-def is_folder(spec: str) -> bool:
-    with suppress(OSError):  # a name too long for a path names none
-        return Path(spec).is_dir()
-    return False
 
 
 def _skill(dial: str) -> float:

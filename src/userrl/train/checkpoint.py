@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from userrl.agents.policy import Policy
-from userrl.errors import StoreError, needs
+from userrl.errors import ResumeError, StoreError, needs
 
 with needs("local", "Training"):
     import torch
@@ -24,9 +27,13 @@ def save(
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(parents=True)
         policy.save(part)
-        torch.save({"step": step, "optimizer": optimizer.state_dict(), "extra": dict(extra)}, part / "trainer.pt")
+        state = {"step": step, "optimizer": optimizer.state_dict(), "extra": dict(extra), "tokenizer": _tokenizer(policy)}
+        torch.save(state, part / "trainer.pt")
+        for path in (*(file for file in part.rglob("*") if file.is_file()), part):
+            _to_disk(path)
         shutil.rmtree(target, ignore_errors=True)
         part.replace(target)
+        _to_disk(folder)
     except (OSError, RuntimeError, StoreError) as error:  # torch reports a full disk as RuntimeError
         raise StoreError(
             f"Cannot write the checkpoint {target}: {error}. Earlier checkpoints are intact; free some space, then --resume."
@@ -42,10 +49,41 @@ def latest(folder: Path) -> Path | None:
     return found[-1] if found else None
 
 
+def steps_done(folder: Path) -> int:
+    """The step of the newest whole checkpoint of a folder; 0 without one."""
+    found = latest(folder)
+    return int(found.name.removeprefix("step-")) if found else 0
+
+
 def restore(checkpoint: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> tuple[int, Mapping[str, Any]]:
-    """Load weights and optimizer in place. Returns (step, extra)."""
-    weights = Policy.load(checkpoint).model.state_dict()
-    policy.model.load_state_dict(weights)
+    """Load weights and optimizer in place. Returns (step, extra).
+
+    Raises:
+        ResumeError: the checkpoint's weights were trained with another tokenizer than the policy's.
+    """
     state = torch.load(checkpoint / "trainer.pt", weights_only=True)
+    if state["tokenizer"] != _tokenizer(policy):
+        raise ResumeError(
+            f"The checkpoint {checkpoint} was trained with another tokenizer or chat template than the policy has now. "
+            f"Start from the same data or model as before, or choose another folder with --out."
+        )
+    policy.model.load_state_dict(Policy.load(checkpoint).model.state_dict())
     optimizer.load_state_dict(state["optimizer"])
     return state["step"], state["extra"]
+
+
+def _tokenizer(policy: Policy) -> str:
+    """SHA-256 of what turns text into ids: vocabulary, merges, added tokens, chat template."""
+    tokenizer = policy.tokenizer
+    rules = json.loads(tokenizer.backend_tokenizer.to_str()) if tokenizer.is_fast else sorted(tokenizer.get_vocab().items())
+    whole = json.dumps([rules, tokenizer.chat_template, tokenizer.eos_token], sort_keys=True)
+    return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _to_disk(path: Path) -> None:
+    """Have a file, or a folder's list of names, written through: a rename may not come before what it names."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -10,6 +10,7 @@ and groups without variance are skipped and counted.
 from __future__ import annotations
 
 import random
+import warnings
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,14 +19,14 @@ from typing import Any, Literal
 
 from userrl.agents.policy import Policy, PolicyAgent
 from userrl.config import Above0, AtLeast0, Count, Fraction
-from userrl.core import Cast, Episode, Task
+from userrl.core import INVALID, Cast, Episode, Task
 from userrl.errors import ConfigError, RunStopped, needs
 from userrl.rewards.advantage import advantages
 from userrl.rewards.turns import Array
 from userrl.rollout import play_many
 from userrl.train import checkpoint
 from userrl.train.batch import Batch, batch, logprobs
-from userrl.train.sft import schedule
+from userrl.train.sft import COMPAT, schedule
 
 with needs("local", "Training"):
     import torch
@@ -58,7 +59,8 @@ class GRPOConfig:
     scale: bool = True
     """Divide a group's advantages by its standard deviation."""
     temperature: Above0 = 1.0
-    max_new: Count = 32
+    max_new: Count = 256
+    """Tokens of one reply at most; a longer one is cut, and most likely no valid call."""
     max_turns: Count = 16
     rules: Mapping[str, Any] = field(default_factory=dict)
     max_errors: int | None = None
@@ -82,6 +84,12 @@ class Step:
     clipped: float
     """Share of tokens whose ratio was clipped."""
     grad_norm: float
+    cut: float
+    """Share of replies that had no eos token at their end, in episodes that did not fail."""
+
+
+IDLE = 3
+"""So many steps in a row in which no group could be compared are warned of."""
 
 
 async def train(
@@ -102,13 +110,18 @@ async def train(
 
     Raises:
         RunStopped: too many episodes of a step failed.
+        ResumeError: the checkpoint found was made with another tokenizer.
+
+    Warns of training under `compat`, and of steps in a row from which nothing could be learned.
     """
     if not tasks:
         raise ConfigError("There are no tasks to train on.")
     if config.group_size < 2:
         raise ConfigError(f"group_size is {config.group_size}; a group needs at least 2 episodes to compare.")
+    if config.rules.get("compat"):
+        warnings.warn(COMPAT, stacklevel=2)
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=config.lr, weight_decay=0.0, betas=(0.9, 0.95))
-    start = 0
+    start, idle = 0, 0
     if folder is not None and (found := checkpoint.latest(folder)):
         start, _ = checkpoint.restore(found, policy, optimizer)
     for number in range(start, config.steps):
@@ -116,11 +129,24 @@ async def train(
         for group in optimizer.param_groups:
             group["lr"] = config.lr * schedule(number, config.warmup, config.steps, config.lr_floor)
         step = update(policy, optimizer, episodes, config, number)
+        idle = idle + 1 if step.skipped == len(set(map(_group, episodes))) else 0
+        if idle == IDLE:
+            warnings.warn(_nothing_learned(step, config), stacklevel=2)
         if on_step is not None:
             await on_step(step)
         if folder is not None and ((number + 1) % config.save_every == 0 or number + 1 == config.steps):
             checkpoint.save(folder, number + 1, policy, optimizer, {})
     policy.model.eval()
+
+
+def _nothing_learned(step: Step, config: GRPOConfig) -> str:
+    invalid = _mean([float(turn.label == INVALID) for e in step.episodes for turn in e.turns])
+    return (
+        f"Nothing was learned in {IDLE} steps, up to step {step.number}: within each group all episodes earned the same. In "
+        f"the last one {invalid:.0%} of the replies were invalid and {step.cut:.0%} were cut at {config.max_new} tokens. If "
+        f"many are cut, raise --max-new; if many are invalid, begin with a policy of `userrl sft train`; else raise "
+        f"--group-size, or choose tasks that are neither too easy nor too hard."
+    )
 
 
 def draw(tasks: Sequence[Task], number: int, config: GRPOConfig) -> list[Task]:
@@ -199,7 +225,9 @@ def update(
         entropies.append(entropy.mean().item())
         clips.append(clipped)
         norms.append(float(norm))
-    return Step(number + 1, episodes, skipped, _mean(losses), _mean(entropies), _mean(clips), _mean(norms))
+    ends = [turn.action.tokens.ids[-1] for e in whole for turn in e.turns if turn.action.tokens]
+    cut = _mean([float(end != policy.eos) for end in ends])
+    return Step(number + 1, episodes, skipped, _mean(losses), _mean(entropies), _mean(clips), _mean(norms), cut)
 
 
 def _group(episode: Episode) -> tuple[str, str]:

@@ -19,6 +19,12 @@ with needs("local", "Training"):
     import torch
 
 
+COMPAT = (
+    "Training under compat: the policy learns the quirks of the original's rules (see the gym's data sheet). "
+    "Compat is meant for comparisons with published figures; train without it."
+)
+
+
 @dataclass(frozen=True)
 class SFTConfig:
     """Settings of a fine-tuning run."""
@@ -48,9 +54,19 @@ def train(
         data: the turns' tokens of each episode, as `Policy.tokens` gives them.
         folder: where checkpoints go; a newer one found there is gone on from.
         on_step: called with (steps done, loss) after each step, before its checkpoint is written.
+
+    Raises:
+        ConfigError: there are no episodes, or some are longer than the model's window.
+        ResumeError: the checkpoint found was made with another tokenizer.
     """
     if not data:
         raise ConfigError("There are no episodes to train on; collect some with `userrl sft collect`.")
+    lengths = [sum(len(t.context) + len(t.ids) for t in turns) for turns in data]
+    if long := [n for n in lengths if n > policy.window]:
+        raise ConfigError(
+            f"{len(long)} of {len(data)} episodes are longer than the model's window of {policy.window} tokens (the longest "
+            f"has {max(long)}). Collect shorter ones with a lower --max-turns, or use a model with a longer window."
+        )
     optimizer = torch.optim.AdamW(policy.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.95))
     start = 0
     if folder is not None and (found := checkpoint.latest(folder)):

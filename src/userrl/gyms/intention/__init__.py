@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from userrl.core import INVALID, Action, Cast, Episode, Task, Turn
 from userrl.errors import ReplyError
-from userrl.gyms.base import FINISH, Gym
+from userrl.gyms.base import FINISH, Gym, held
 
 WORTH = {3: 1.0, 2: 0.7, 1: 0.4}
 """Importance of a detail -> reward for covering it (UserRL, section 3)."""
@@ -87,7 +87,7 @@ class Intention(Gym):
             reward=reward,
             done=len(now) == len(details),
             label=label(episode, action, new, verdict.addressed),
-            reveals=revealed(episode.task, verdict.addressed),
+            reveals=held(revealed(episode.task, verdict.addressed), answer.words),
             facts={"new": new, "covered": sorted(now)},
         )
 

@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from userrl.core import INVALID, Action, Cast, Episode, Turn
-from userrl.gyms.base import FINISH, Gym
+from userrl.gyms.base import FINISH, Gym, held
 
 Stance = Literal["Strongly Agree", "Agree", "Partly Agree", "Neutral", "Partly Disagree", "Disagree", "Strongly Disagree"]
 """Of the user towards its claim."""
@@ -87,7 +87,7 @@ class Persuade(Gym):
             reward=round(max(0, level - before) / TOP, 6) if self.compat else max(0.0, level - episode.best("level")) / TOP,
             done=level == TOP,
             label=label(episode, action, before, level, sort),
-            reveals=tuple(episode.task.hidden["reasons"]),
+            reveals=held(episode.task.hidden["reasons"], words),
             facts={"level": level, "words": words},
         )
 

@@ -10,6 +10,8 @@ from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
+LONGEST_TEXT = 2_000
+"""Characters of a message that are read; what is beyond makes no argument (and is not kept in memory)."""
 REASON = "reason"
 """In `Argument.needs`: the user's deeper reason must have been acknowledged."""
 
@@ -73,9 +75,13 @@ class Theme:
     hints: tuple[str, ...]
 
 
-@lru_cache(maxsize=65_536)
 def mentions(text: str, stems: tuple[str, ...]) -> bool:
-    """Whether a word of the text begins with one of the stems, whatever the case."""
+    """Whether a word of the text begins with one of the stems, whatever the case. Reads the first 2,000 characters."""
+    return _mentions(text[:LONGEST_TEXT], stems)
+
+
+@lru_cache(maxsize=65_536)
+def _mentions(text: str, stems: tuple[str, ...]) -> bool:
     return _pattern(stems).search(text) is not None
 
 

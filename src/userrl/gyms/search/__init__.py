@@ -7,6 +7,7 @@ Source: UserRL, arXiv 2509.19736, section 3; differences from the original are l
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from string import Template
 from typing import Any, ClassVar
@@ -15,9 +16,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from userrl.core import INVALID, Action, Cast, Episode, Task, Turn
 from userrl.errors import ConfigError, boundary
-from userrl.gyms.base import FINISH, Gym
+from userrl.gyms.base import FINISH, Gym, held
 from userrl.gyms.search.engines import engine
 from userrl.gyms.search.results import Result, listing, query_text
+
+_DASHES = str.maketrans(dict.fromkeys("\N{MINUS SIGN}\N{EN DASH}\N{EM DASH}\N{HYPHEN}\N{NON-BREAKING HYPHEN}", "-"))
+_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}([, \u00a0\u202f])\d{3}(?:\1\d{3})*(?!,?\d)")
+_GAP = re.compile(r"[\W_]+")
+_LEAD = re.compile(r"-\s*[.,]?$|[.,]$")
 
 
 class Same(BaseModel):
@@ -40,6 +46,7 @@ class Search(Gym):
         "search": "look something up; you see the best results",
         "answer": "give the answer to the question, and nothing else; you may try again",
     }
+    secrets = ("answer", "aliases")
     labels = ("found", "searched", "repeated", "empty", "over_budget", "correct", "wrong_answer", FINISH, INVALID)
     settings: ClassVar = {"max_search_steps": 5, "results_shown": 5, "engine": "corpus"}
 
@@ -81,7 +88,7 @@ class Search(Gym):
             action,
             feedback,
             label=_label(episode, query, found),
-            reveals=tuple(secret for secret in _secrets(episode.task) if secret.casefold() in feedback.casefold()),
+            reveals=held(_secrets(episode.task), feedback),
             facts={"query": query, "found": found},
         )
 
@@ -104,12 +111,29 @@ class Search(Gym):
 
 
 def bare(text: str) -> str:
-    """What is compared first: letters and digits alone, in one case.
+    """What is compared first: letters and digits in one case, and what makes a number another one.
+
+    Kept are a sign or point before a number, a percent sign, and whatever stands between two digits; only
+    separators of thousands are dropped. Everything else (spaces, hyphens between words, punctuation) does not count.
 
     >>> bare("  4,884 m. ") == bare("4884M")
     True
+    >>> bare("4.12 km"), bare("-412"), bare("4-1-2"), bare("Zhovika-Thrunn, 3rd")
+    ('4.12km', '-412', '4-1-2', 'zhovikathrunn3rd')
     """
-    return "".join(c for c in text.casefold() if c.isalnum())
+    text = _THOUSANDS.sub(lambda match: re.sub(r"\D", "", match[0]), text.translate(_DASHES).casefold())
+    return _GAP.sub(_kept, text)
+
+
+def _kept(gap: re.Match[str]) -> str:
+    """What counts of the characters between two words or numbers."""
+    before, after = gap.string[max(gap.start() - 1, 0) : gap.start()], gap.string[gap.end() : gap.end() + 1]
+    if before.isdigit() and after.isdigit():
+        return "".join(gap[0].split()) or " "
+    percent = "%" if before.isdigit() and gap[0].lstrip().startswith("%") else ""
+    # A hyphen or point right after a letter joins a word to a number ("GN-412"): no sign of the number.
+    lead = _LEAD.search(gap[0]) if after.isdigit() and not (before and gap[0].strip() == gap[0]) else None
+    return percent + ("".join(lead[0].split()) if lead else "")
 
 
 def hops_found(task: Task, results: Sequence[Result]) -> list[int]:

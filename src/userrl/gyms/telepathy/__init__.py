@@ -48,6 +48,7 @@ class Telepathy(Gym):
         QUESTION: "ask one question that can be answered with yes or no",
         ANSWER: "guess the thing by its name; you may try again",
     }
+    secrets = ("title", "aliases")
     labels = ("question", "unclear", "repeated", "correct", "wrong_guess", FINISH, INVALID)
 
     async def step(self, episode: Episode, action: Action, cast: Cast) -> Turn:
