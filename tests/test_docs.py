@@ -143,3 +143,8 @@ def test_a_command_that_does_not_exist_is_found(line: str, right: bool) -> None:
     expected = contextlib.nullcontext() if right else pytest.raises((AssertionError, typer.TyperException))
     with expected:
         parse(line.split())
+
+
+def test_no_page_has_a_gap_left_to_fill() -> None:
+    for page in (Path(__file__).parents[1]).glob("*.md"):
+        assert "@@" not in page.read_text("utf-8"), page.name

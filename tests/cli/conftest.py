@@ -147,7 +147,9 @@ def started(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     processes: list[subprocess.Popen[str]] = []
 
     def start(*args: str | Path) -> subprocess.Popen[str]:
-        command = [sys.executable, "-u", "-c", "from userrl.cli import main; main()", *map(str, args)]
+        # a test run in the background of a shell inherits an ignored SIGINT, which a person's terminal never has
+        code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from userrl.cli import main; main()"
+        command = [sys.executable, "-u", "-c", code, *map(str, args)]
         environment = {name: value for name, value in os.environ.items() if name not in KEYS}
         pipe = subprocess.PIPE
         process = subprocess.Popen(

@@ -163,7 +163,7 @@ def mix_table(rows: Sequence[tuple[str, dict[str, float]]], title: str) -> Table
     table = new_table(title)
     table.add_column("action")
     for name, _ in rows:
-        table.add_column(safe(name), justify="right", max_width=12)
+        table.add_column(safe(name.replace("_", " ")), justify="right", max_width=12)
     for label in dict.fromkeys(label for _, mix in rows for label in mix):
         if any(mix.get(label) for _, mix in rows):
             table.add_row(spoken(label), *(f"{mix.get(label, 0.0):.3f}" for _, mix in rows))
