@@ -198,6 +198,14 @@ def test_finish_is_offered_under_compat_only_and_ends_with_nothing() -> None:
     assert (refused.label, refused.done) == (INVALID, False)
     episode = asyncio.run(advance(Episode(TASK), Action(FINISH), cast([0]), COMPAT))
     assert (episode.rewards, episode.stop, episode.turns[0].reveals) == ([0.0], "done", ())
+    assert (COMPAT.solved(episode), COMPAT.ended(episode)) == (False, (True, False))
+
+
+def test_compat_reports_both_ends_for_a_question_at_the_turn_limit_but_not_for_finish() -> None:
+    asked = asyncio.run(advance(Episode(TASK, max_turns=1), Action("action", "When?"), cast([0]), COMPAT))
+    assert (COMPAT.solved(asked), COMPAT.ended(asked)) == (False, (True, True))
+    episode = asyncio.run(advance(Episode(TASK, max_turns=1), Action(FINISH), cast([0]), COMPAT))
+    assert (COMPAT.solved(episode), COMPAT.ended(episode)) == (False, (True, False))
 
 
 # --- the cast ------------------------------------------------------------------------------------------------
@@ -353,15 +361,16 @@ def test_more_skill_earns_more() -> None:
 
 def test_agents_without_skill_stay_far_below_the_expert() -> None:
     for agents in (GYM.baselines(), GYM.baselines(GYM.tasks("train"))):
-        assert {"random", "fixed_list", "fixed_bundles", "repeat_one", "all_at_once", "blind_answer"} == agents.keys()
+        questions = {"random_question", "fixed_list", "fixed_bundles", "repeat_one", "all_at_once"}
+        assert {"random", "blind_answer", *questions} == agents.keys()
         earned = {name: shares(agent) for name, agent in agents.items()}
         assert max(earned.values()) == earned["fixed_bundles"] < 0.85, earned
         assert earned["blind_answer"] == 0.0
         assert earned["all_at_once"] < 0.2 and earned["repeat_one"] < 0.2
-        assert earned["random"] < earned["fixed_list"]
+        assert earned["random"] <= 0.15 and earned["random_question"] < earned["fixed_list"]
 
 
-@pytest.mark.parametrize("name", ["expert", "random", "fixed_list", "fixed_bundles", "repeat_one", "all_at_once", "blind_answer"])
+@pytest.mark.parametrize("name", ["expert", *GYM.baselines()])
 def test_an_agent_acts_without_a_look_at_what_is_hidden(name: str) -> None:
     agent = {"expert": GYM.expert(0.5), **GYM.baselines()}[name]
     for task in TEST[:10]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import tomllib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from userrl.gyms.persuade.generate import WEIGHT, tasks
 from userrl.gyms.persuade.listening import PATIENCE, RUDE, SORTS, alike
 from userrl.gyms.persuade.official import Entry, convert
 from userrl.gyms.persuade.scripted import ASKS, CONVINCED, GENERIC, SAYS, TERSE, fitted_list, recognize
+from userrl.gyms.persuade.wording import terms
 from userrl.llm.replies import parse_reply, render_query
 from userrl.rollout import advance, play, run, starts
 from userrl.scripted import Acting, Listed, Scripted
@@ -226,6 +228,7 @@ def test_only_the_beginning_of_a_huge_message_is_read_and_kept() -> None:
     assert not mentions("x " * 1_000 + "queue", stems)
     assert not mentions("x " * 1_000 + "another end", stems)
     assert _mentions.cache_info().currsize == 2
+    assert labels(told("x " * 1_000, "x " * 1_000 + "and another end")) == ["unconvincing", "repeated"]
 
 
 def test_a_turn_reveals_the_reasons_that_the_user_tells_and_no_other() -> None:
@@ -463,6 +466,71 @@ def test_a_user_that_no_script_can_play_is_an_error_and_no_turn(change: dict[str
 def test_there_is_something_to_say_to_every_kind_of_message() -> None:
     assert SAYS.keys() == TERSE.keys() == SORTS.keys()
     assert set(SORTS.values()) == set(get_args(Sort))
+
+
+# --- natural wordings ------------------------------------------------------------------------------------------
+
+HELD_OUT: dict[str, dict[str, list[str]]] = tomllib.loads((Path(__file__).parent / "persuade_heldout.toml").read_text("utf-8"))
+"""Claim key -> sort of message -> messages; see the top of the file."""
+
+
+def made(sort: str) -> list[bool]:
+    """For each held-out message of that sort: whether it makes an argument."""
+    found_in = {claim.key: claim.found_in for claim in claims().values()}
+    return [bool(found_in[key](text)) for key, messages in HELD_OUT.items() for text in messages.get(sort, ())]
+
+
+def test_half_of_the_held_out_arguments_in_everyday_words_are_recognized() -> None:
+    valid = made("valid")
+    assert len(valid) >= 140
+    assert sum(valid) / len(valid) >= 0.5
+
+
+def test_hardly_any_held_out_message_that_is_no_argument_is_taken_for_one() -> None:
+    others = [*made("idle"), *made("rude"), *made("agrees")]
+    assert len(others) >= 80
+    assert sum(others) / len(others) <= 0.06
+
+
+def test_most_held_out_rude_messages_are_recognized_as_rude_and_no_other_is() -> None:
+    rude = [mentions(text, RUDE) for messages in HELD_OUT.values() for text in messages["rude"]]
+    assert sum(rude) >= 0.85 * len(rude)
+    others = [text for messages in HELD_OUT.values() for sort in ("valid", "idle", "agrees") for text in messages[sort]]
+    assert not [text for text in others if mentions(text, RUDE)]
+
+
+def test_a_held_out_rewording_is_rarely_heard_as_something_new() -> None:
+    found_in = {claim.key: claim.found_in for claim in claims().values()}
+    pairs = [
+        (found_in[key](first), found_in[key](again)) for key, m in HELD_OUT.items() for first, again in [m.get("again", ("", ""))]
+    ]
+    new = [pair for pair in pairs if pair[0] and pair[1] and pair[0][0].key != pair[1][0].key]
+    assert sum(bool(pair[0] and pair[1]) for pair in pairs) >= 4
+    assert new == []
+
+
+def test_a_hinted_argument_moves_the_user_as_the_made_one_does_and_is_then_spent() -> None:
+    hint = "Everyone behind me sighs while I fumble for pennies."
+    assert not any(argument.is_in(hint) for argument in CLAIM.arguments)
+    episode = told(hint, QUEUE)
+    assert (reached(episode), labels(episode)) == ([2, 2], ["moved", "repeated"])
+
+
+def test_a_text_that_makes_an_argument_hints_at_no_other() -> None:
+    assert [a.key for a in CLAIM.found_in(f"{QUEUE} A burglar would come with a gun.")] == ["queue"]
+
+
+@pytest.mark.parametrize("text", ["Pennies!", "Burglar, pennies.", "Think of the burglar and of the pennies.", "I like the sea."])
+def test_single_words_mixed_hints_and_other_talk_hint_at_nothing(text: str) -> None:
+    assert CLAIM.found_in(text) == []
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("sweat", "sweaty"), ("carry", "carried"), ("stops", "stopping"), ("quick", "quickly"), ("tire", "tired"), ("kids", "kid")],
+)
+def test_forms_of_a_word_are_one_term(one: str, other: str) -> None:
+    assert terms(one) == terms(other) != frozenset()
 
 
 # --- expert and baselines --------------------------------------------------------------------------------------

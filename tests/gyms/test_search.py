@@ -104,9 +104,24 @@ def test_spaces_and_punctuation_do_not_matter_within_an_answer() -> None:
 )
 def test_another_number_with_the_same_digits_is_no_right_answer(text: str, right: str) -> None:
     task = replace(TASK, hidden={"answer": right, "aliases": ["412"]})
-    for gym in (GYM, COMPAT):
-        result = turn("answer", text, task=task, gym=gym, cast=gym.cast())
-        assert (result.label, result.reward, result.done) == ("wrong_answer", 0.0, False)
+    result = turn("answer", text, task=task, cast=GYM.cast())
+    assert (result.label, result.reward, result.done) == ("wrong_answer", 0.0, False)
+
+
+@pytest.mark.parametrize(
+    ("right", "text"),
+    [("May 3, 1789", "may 3 1789"), ("May 3, 1789", "May 3,1789"), ("MAY 3, 1789", "May 3, 1789."), ("320 km/h", "320 KM/H")],
+)
+def test_a_date_needs_no_comma_and_no_judge(right: str, text: str) -> None:
+    task = replace(TASK, hidden={"answer": right})
+    assert turn("answer", text, task=task).label == turn("answer", text, task=task, gym=COMPAT).label == "correct"
+
+
+@pytest.mark.parametrize(("right", "text"), [("4,884 m", "4.884m"), ("412", "4 12"), ("10.8", "108"), ("3, 1789", "31789")])
+def test_compat_compares_letters_and_digits_alone_as_the_original_does(right: str, text: str) -> None:
+    task = replace(TASK, hidden={"answer": right})
+    assert turn("answer", text, task=task, gym=COMPAT).label == "correct"
+    assert turn("answer", text, task=task, cast=GYM.cast()).label == "wrong_answer"
 
 
 @pytest.mark.parametrize("text", ["1234567", "1,234,567", "1 234 567", "(1,234,567)", "1\u202f234\u202f567."])
@@ -404,7 +419,6 @@ def test_tantivy_without_its_package_says_how_to_install_it(monkeypatch: pytest.
 
 
 def test_tantivy_finds_what_the_corpus_engine_finds() -> None:
-    pytest.importorskip("tantivy", reason="the optional package tantivy is not installed")
     _tantivy_index.cache_clear()
     for task in GYM.tasks("validation")[:20]:
         hop = task.hidden["hops"][0]
@@ -802,7 +816,18 @@ def test_no_prompt_and_no_system_message_holds_what_is_hidden() -> None:
         ("144 kilometers", "1440 km", False),
         ("65,845 inhabitants", "65845 people.", True),
         ("1873", "Answer: 1873", True),
+        ("1873", "It was in 1873.", True),
+        ("1873", "in 1873 or 1874", False),
+        ("144 kilometers", "144 km long", True),
+        ("144 kilometers", "144 long", False),
         ("1873", "1873 or 1874", False),
+        ("102", "10²", False),
+        ("102", "10₂", False),
+        ("10²", "102", False),
+        ("10²", "the answer is 10²", True),
+        ("12", "½", False),
+        ("412 m", "412 m²", False),
+        ("412", "４１２", True),
         ("Zhorn", "Zhorn or Vlumme", False),
         ("Zhorn", "Zhor", False),
         ("Zhorn", "...", False),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import tomllib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from userrl.evaluate.metrics import share
 from userrl.gyms.base import FINISH, TRAITS, make
 from userrl.gyms.turtle import NOTHING_COVERED, Turtle, Word, grades_for, rubric_score
 from userrl.gyms.turtle.generate import content, tasks
-from userrl.gyms.turtle.scripted import MAX_QUESTION_WORDS, MAX_TOLD_WORDS, bank, line_grade, salad
+from userrl.gyms.turtle.scripted import MAX_QUESTION_WORDS, MAX_TOLD_WORDS, VOCABULARY, bank, line_grade, salad, understood
 from userrl.gyms.turtle.words import concepts, stem, stems, words
 from userrl.llm.fake import FakeClient
 from userrl.llm.replies import render_query
@@ -340,6 +341,28 @@ def test_a_story_without_facts_or_words_is_an_error_of_the_scripted_cast_and_not
         assert episode.error is not None and episode.error.startswith(problem)
 
 
+PARAPHRASES = tomllib.loads(Path(__file__).with_name("turtle_paraphrases.toml").read_text("utf-8"))
+
+
+@pytest.mark.parametrize(("voice", "asked", "floor"), [("first", 84, 0.9), ("second", 60, 0.75)])
+def test_most_questions_as_people_put_them_get_the_reply_that_follows(voice: str, asked: int, floor: float) -> None:
+    wrong, right = [], 0
+    for name, expected in PARAPHRASES[voice].items():
+        for question, heard in zip(expected, replies(*expected, task=STORIES[f"turtle-{name}"]), strict=True):
+            right += heard == expected[question]
+            wrong += [question] if {heard, expected[question]} == {"Yes", "No"} else []
+    assert sum(map(len, PARAPHRASES[voice].values())) == asked
+    assert wrong == [] and right / asked >= floor, (wrong, right)
+
+
+def test_no_more_questions_and_words_are_remembered_than_said() -> None:
+    for number in range(200):
+        replies(*(f"Is it number {number} or {n}?" for n in range(16)))
+    for cached in (understood, stem):
+        info = cached.cache_info()
+        assert info.maxsize is not None and info.currsize <= info.maxsize <= 16_384
+
+
 # --- the scripted judge ----------------------------------------------------------------------------------------
 
 
@@ -410,6 +433,26 @@ TELLINGS = {
     "fast-clock": (
         "The clock runs five minutes ahead so that people going to the station don't miss their train. His little "
         "girl missed hers once and was run over walking home."
+    ),
+    "rubber-ducks": (
+        "Somewhere under the streets the water leaks away. There was no plan of the old pipes left, so he let the ducks drift "
+        "and looked where they turned up."
+    ),
+    "bus-for-nobody": (
+        "There is a dog at the crossroads. Its owner was a passenger of this bus but he died. The dog has to check that he "
+        "isn't on it, otherwise it won't go home."
+    ),
+    "goat-first": (
+        "The bridge is old and could break. The goat weighs more than any of the kids, so they test with it whether the bridge "
+        "will hold them."
+    ),
+    "worst-grade": (
+        "The officers of a dictator take the top boys off to become soldiers and their parents never see them again. With "
+        "the bad grade the teacher saved him from that."
+    ),
+    "false-storm": (
+        "Enemy pilots listen to the same radio. When they hear of storms they don't take off to bomb the town, and everybody in "
+        "the town realizes he is lying."
     ),
     "loud-alarm": ("Everyone in the family is deaf. The alarm is for the dog, who then goes and gets them up."),
     "harbor-steps": (
@@ -484,14 +527,22 @@ def test_agents_without_skill_earn_little_and_a_salad_of_words_nothing() -> None
     for agents in (GYM.baselines(), GYM.baselines(GYM.tasks("train"))):
         assert agents.keys() == {"random", "blind_answer", "word_salad", "known_stories"}
         earned = {name: {split: shares(agent, split) for split in ("train", "test")} for name, agent in agents.items()}
-        assert max(earned["random"].values()) <= 0.15, earned
+        assert max(earned["random"].values()) <= 0.1, earned
         assert max(earned["blind_answer"].values()) <= 0.1, earned
         assert max(earned["word_salad"].values()) == 0.0, earned
 
 
-def test_who_knows_the_training_stories_by_heart_earns_nearly_all_there_and_nothing_on_unseen_ones() -> None:
+def test_random_says_anything_of_a_fixed_vocabulary_that_is_taken_from_no_story() -> None:
+    turns = [turn for e in run(starts(GYM.tasks("test"), attempts=2), GYM.baselines()["random"], GYM.cast()) for turn in e.turns]
+    assert {turn.action.kind for turn in turns} == set(GYM.actions)
+    assert {turn.action.text for turn in turns} == set(VOCABULARY)
+    known = {text for leads in bank().values() for lead in leads for text in (lead.question, lead.sentence)}
+    assert not known & set(VOCABULARY)
+
+
+def test_who_knows_the_training_stories_by_heart_earns_much_there_and_nothing_on_unseen_ones() -> None:
     agent = GYM.baselines()["known_stories"]
-    assert shares(agent, "train", attempts=1) >= 0.9
+    assert shares(agent, "train", attempts=1) >= 0.5
     assert shares(agent, "test", attempts=1) <= 0.1
 
 
@@ -533,8 +584,9 @@ def test_the_expert_plays_an_unknown_story_to_its_end_and_then_retells_the_surfa
 every_story = pytest.mark.parametrize("story", content()["story"], ids=lambda story: story["id"])
 
 
-def test_there_are_at_least_thirty_stories_with_different_ids_and_surfaces() -> None:
-    assert len(STORIES) == len(content()["story"]) == len({task.prompt for task in STORIES.values()}) >= 30
+def test_the_stories_have_different_ids_and_surfaces_and_are_as_many_as_the_data_sheet_says() -> None:
+    assert len(STORIES) == len(content()["story"]) == len({task.prompt for task in STORIES.values()}) == 69
+    assert [len(GYM.tasks(split)) for split in ("train", "validation", "test")] == [52, 5, 12]
 
 
 def test_the_content_file_is_ascii() -> None:

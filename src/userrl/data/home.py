@@ -11,9 +11,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from userrl.data.sets import TaskSet
 from userrl.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from userrl.data.hidden import HiddenModel
 
 VARIABLE = "USERRL_DATA"
 
@@ -35,7 +39,7 @@ def folder_of(gym: str) -> Path:
     return home() / "official" / gym
 
 
-def imported_sets(gym: str, module: str) -> Mapping[str, TaskSet]:
+def imported_sets(gym: str, module: str, model: type[HiddenModel] | None = None) -> Mapping[str, TaskSet]:
     """Split name -> imported task set of a gym; none where nothing was imported. Raises DataError for a broken manifest."""
     try:
         folder = folder_of(gym)
@@ -44,7 +48,7 @@ def imported_sets(gym: str, module: str) -> Mapping[str, TaskSet]:
     if not (folder / "manifest.json").exists():
         return {}
     try:
-        return TaskSet.read_manifest(gym, folder, module)
+        return TaskSet.read_manifest(gym, folder, module, model)
     except DataError as error:
         mend = f"Import the official data again (`userrl data import userrl PATH`), or delete the folder {folder}."
         raise DataError(f"{error} {mend}") from error

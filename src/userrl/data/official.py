@@ -9,6 +9,7 @@ An extracted folder lists its splits; those of a checkout are drawn again (see `
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -41,13 +42,17 @@ class Official:
     commit: str
     """Of the repository; "" where it is not known."""
     entries: Mapping[str, Mapping[str, Entry]]
-    """Gym -> key -> entry, for the gyms whose files are all there."""
+    """Gym -> key -> entry, of the files that are there; none of a gym that needs all its files and lacks some."""
+    examples: Mapping[str, Mapping[str, Entry]]
+    """Gym -> key -> entry of whole tasks that are in no split."""
     splits: Mapping[str, Mapping[str, Sequence[str]]]
     """Gym -> split -> keys in official order. A key is "" where neither the task's file nor `splits.json` is there."""
     files: Mapping[str, Sequence[str]]
     """Gym -> paths of its files, relative to the folder."""
     missing: Mapping[str, Sequence[str]]
     """Gym -> paths of the files that are not there, or that are only Git LFS pointers."""
+    indexed: Mapping[str, int]
+    """Gym -> how many tasks its index lists, for gyms that have one."""
 
 
 def read(root: Path) -> Official:
@@ -58,15 +63,20 @@ def read(root: Path) -> Official:
     """
     checkout = (root / "gyms").is_dir()
     entries: dict[str, dict[str, Entry]] = {}
+    examples: dict[str, dict[str, Entry]] = {}
     files: dict[str, list[str]] = {}
     missing: dict[str, list[str]] = {}
-    pools: dict[str, list[list[Entry]]] = {}
+    pools: dict[str, list[list[Entry] | None]] = {}
     for gym, source in SOURCES.items():
         files[gym] = [pair[checkout] for pair in source.files]
         missing[gym] = [name for name in files[gym] if not _is_there(root / name)]
-        if not missing[gym]:
-            pools[gym] = [_entries(root / name, gym, source.key) for name in files[gym]]
-            entries[gym] = _by_key(chain.from_iterable(pools[gym]))
+        readable = set(files[gym]) - set(missing[gym]) if source.stand_alone or not missing[gym] else set()
+        pools[gym] = [_entries(root / name, gym, source.key) if name in readable else None for name in files[gym]]
+        if readable:
+            entries[gym] = _by_key(chain.from_iterable(pool for pool in pools[gym] if pool is not None))
+        shown = [_entries(root / name, gym, source.key) for name in source.examples if _is_there(root / name)]
+        if shown:
+            examples[gym] = _by_key(entry for pool in shown for entry in pool if entry.key not in entries.get(gym, {}))
     listed = root / "splits.json"
     if not entries and not listed.is_file():
         raise DataError(
@@ -79,12 +89,17 @@ def read(root: Path) -> Official:
         commit, splits = _head(root), derived_splits(_sized(root, files, pools))
     for gym, known in entries.items():
         for split, keys in splits.get(gym, {}).items():
-            if unknown := [key for key in keys if key not in known]:
+            if unknown := [key for key in keys if key not in known and not missing[gym]]:
                 raise DataError(
                     f"{listed}: {split} of {gym} names {unknown[0]!r}, which is not in {', '.join(files[gym])}. "
                     f"Expected files and splits of the same commit."
                 )
-    return Official(commit, entries, splits, files, missing)
+    indexed = {
+        gym: _check_index(root / source.index, entries.get(gym, {}), splits.get(gym, {}))
+        for gym, source in SOURCES.items()
+        if source.index and _is_there(root / source.index)
+    }
+    return Official(commit, entries, examples, splits, files, missing, indexed)
 
 
 # --- files ---------------------------------------------------------------------------------------------------
@@ -98,10 +113,11 @@ def _is_there(path: Path) -> bool:
 
 
 def load_json(path: Path) -> Any:
-    """The value of a JSON file. Raises DataError with the line of the first fault."""
+    """The value of a JSON file, which may be compressed. Raises DataError with the line of the first fault."""
     try:
-        return json.loads(path.read_bytes().decode("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = path.read_bytes()
+        return json.loads((gzip.decompress(content) if path.suffix == ".gz" else content).decode("utf-8"))
+    except (OSError, EOFError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read as JSON ({error}). Nothing was imported; restore the file.") from error
 
 
@@ -137,6 +153,24 @@ def _by_key(entries: Iterable[Entry]) -> dict[str, Entry]:
     return found
 
 
+def _check_index(path: Path, entries: Mapping[str, Entry], splits: Mapping[str, Sequence[str]]) -> int:
+    """How many tasks an index lists. Raises DataError for tasks of the files or the splits that are not as it says."""
+    try:
+        openings = {row["id"]: row["initial_description"] for row in load_json(path)["tasks"]}
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"{path}: {type(error).__name__}: {error}. Expected {{tasks: [{{id, initial_description, ...}}]}}."
+        ) from error
+    for split, keys in splits.items():
+        if unknown := [key for key in keys if key and key not in openings]:
+            raise DataError(f"{path}: does not list {unknown[0]!r} of {split}. Expected index and splits of the same commit.")
+    for key, entry in entries.items():
+        if openings.get(key) != entry.record.get("initial_description"):
+            state = "lists another opening of it" if key in openings else "does not list it"
+            raise DataError(f"{entry.where}: {path.name} {state}. Expected index and files of the same commit.")
+    return len(openings)
+
+
 def _head(root: Path) -> str:
     """The commit of a checkout, as far as plain files tell; "" if they do not."""
     git = root / ".git"
@@ -154,17 +188,16 @@ def _head(root: Path) -> str:
 
 
 def _sized(
-    root: Path, files: Mapping[str, Sequence[str]], pools: Mapping[str, Sequence[Sequence[Entry]]]
+    root: Path, files: Mapping[str, Sequence[str]], pools: Mapping[str, Sequence[Sequence[Entry] | None]]
 ) -> dict[str, list[list[str]]]:
     """The keys of each gym's files, each of the official size: others would give other splits than the released ones."""
     sized: dict[str, list[list[str]]] = {}
     for gym, source in SOURCES.items():
         drawn = source.train + source.test
-        if gym not in pools:
-            sized[gym] = [[""] * (size or drawn) for size in source.sizes]
-            continue
-        sized[gym] = [[entry.key for entry in pool] for pool in pools[gym]]
-        for name, size, keys in zip(files[gym], source.sizes, sized[gym], strict=True):
+        sized[gym] = []
+        for name, size, pool in zip(files[gym], source.sizes, pools[gym], strict=True):
+            keys = [""] * (size or drawn) if pool is None else [entry.key for entry in pool]
+            sized[gym].append(keys)
             if (len(keys) != size) if size else (len(keys) < drawn):
                 raise DataError(
                     f"{root / name}: holds {len(keys)} tasks; expected {size or f'at least {drawn}'}, since the official "

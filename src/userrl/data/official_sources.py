@@ -30,6 +30,12 @@ class Source:
     """Folder of its splits."""
     train: int
     test: int
+    stand_alone: bool = False
+    """Whether each file holds whole tasks, so that those of some files can be played without the others."""
+    examples: tuple[str, ...] = ()
+    """Paths of further files of whole tasks, which are in no split."""
+    index: str = ""
+    """Path of a list of all its tasks, by which files and splits are checked."""
 
 
 SOURCES: Mapping[str, Source] = {
@@ -41,6 +47,9 @@ SOURCES: Mapping[str, Source] = {
         "travel_multiturn_onechoice",
         2107,
         471,
+        stand_alone=True,
+        examples=tuple(f"travel_example/travelgym_data_{n}.json" for n in _FAMILIES),
+        index="data/travel_tasks_index.json.gz",
     ),
     "turtle": Source(
         "TurtleGym",

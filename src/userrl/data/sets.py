@@ -1,7 +1,8 @@
 """Task sets: what a gym's `tasks/manifest.json` lists.
 
-A set is either a JSONL file beside the manifest, or a recipe for the gym's seeded generator. Both carry the
-SHA-256 of their canonical text, so that a result names exactly the tasks it was measured on.
+A set is either a JSONL file beside the manifest, or a recipe for the gym's seeded generator, which makes all of it or, where
+it can, the single tasks that are looked at (`made`). All carry the SHA-256 of their canonical text, so that a result names
+exactly the tasks it was measured on. What the hidden part of a task must hold says the gym's model (`hidden.HiddenModel`).
 """
 
 from __future__ import annotations
@@ -9,19 +10,24 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from userrl.core import Task
+from userrl.data.made import DIGITS, Made, index_of, read_index
 from userrl.errors import DataError
+
+if TYPE_CHECKING:
+    from userrl.data.hidden import HiddenModel
 
 FIELDS = {"id": str, "prompt": str, "hidden": dict}
 OFFICIAL = "official-"
 """Begins the names of the splits that are imported, never built in."""
+_AGAIN = "Import the official data again (`userrl data import userrl PATH`)."
 
 
 def split_of(task_id: str) -> Literal["train", "validation", "test"]:
@@ -48,8 +54,11 @@ def write_tasks(path: Path, tasks: Iterable[Task]) -> None:
     path.write_text("".join(line(task) + "\n" for task in tasks), "utf-8")
 
 
-def read_tasks(path: Traversable, gym: str) -> list[Task]:
-    """Tasks of a JSONL file. Raises DataError with file, line and field."""
+def read_tasks(path: Traversable, gym: str, model: type[HiddenModel] | None = None) -> list[Task]:
+    """Tasks of a JSONL file, their hidden parts checked where a model is given (`Gym.hidden_model`).
+
+    Raises DataError with file, line, task and field.
+    """
     tasks: list[Task] = []
     seen: dict[str, int] = {}
     try:
@@ -60,10 +69,18 @@ def read_tasks(path: Traversable, gym: str) -> list[Task]:
         if not row.strip():
             continue
         tasks.append(_task(row, f"{path}, line {number}", gym))
+        _fits(tasks[-1], model, f"{path}, line {number}")
         if seen.setdefault(tasks[-1].id, number) != number:
             first = seen[tasks[-1].id]
             raise DataError(f"{path}, line {number}: field 'id' repeats {tasks[-1].id!r} of line {first}; ids must differ.")
     return tasks
+
+
+def _fits(task: Task, model: type[HiddenModel] | None, where: str) -> None:
+    if model is not None:
+        from userrl.data.hidden import check_hidden  # pydantic, which a gym without a schema does not need
+
+        check_hidden(task, model, where)
 
 
 def _task(row: str, where: str, gym: str) -> Task:
@@ -84,6 +101,30 @@ def _task(row: str, where: str, gym: str) -> Task:
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """What a manifest says of the tasks of a set."""
+
+    count: int
+    sha256: str
+    index: str
+    """Text of the index; empty where the tasks are not made one by one."""
+
+    def entry(self) -> dict[str, Any]:
+        index = {"index": hashlib.sha256(self.index.encode()).hexdigest()} if self.index else {}
+        return {"count": self.count, "sha256": self.sha256, **index}
+
+
+def recorded(tasks: Sequence[Task]) -> Recorded:
+    """Goes through the tasks once."""
+    whole, digests = hashlib.sha256(), {}
+    for task in tasks:
+        row = line(task).encode() + b"\n"
+        whole.update(row)
+        digests[task.id] = hashlib.sha256(row).hexdigest()
+    return Recorded(len(tasks), whole.hexdigest(), index_of(digests) if isinstance(tasks, Made) else "")
+
+
+@dataclass(frozen=True)
 class TaskSet:
     """One split of a gym's tasks."""
 
@@ -97,38 +138,92 @@ class TaskSet:
     module: str
     """The gym's package; its `generate.tasks(**recipe)` makes the set when `recipe` is given."""
     recipe: Mapping[str, Any] | None = None
+    model: type[HiddenModel] | None = None
+    """What the hidden parts must hold."""
+    index: str = ""
+    """SHA-256 of the set's index, where its tasks are made one by one."""
 
     def load(self) -> Sequence[Task]:
-        """The tasks. Raises DataError when they are not the ones that the manifest names."""
-        return _load(self.gym, self.split, self.folder, self.module, self.sha256)  # type: ignore[arg-type]  # paths and zip paths can be hashed
+        """The tasks. Raises DataError when they are not the ones that the manifest names, or imported and not as `model` says.
 
-    def read(self) -> list[Task]:
-        """The tasks as they are now, unchecked."""
+        The hash vouches for the built-in ones. Those made one by one are checked, each, when they are looked at.
+        """
+        model = self.model if self.split.startswith(OFFICIAL) else None
+        return _load(self.gym, self.split, self.folder, self.module, self.index or self.sha256, model)  # type: ignore[arg-type]  # paths and zip paths can be hashed
+
+    def ids(self) -> Collection[str]:
+        """The ids of the tasks, in order."""
+        tasks = self.load()
+        return tasks.ids if isinstance(tasks, Made) else [task.id for task in tasks]
+
+    def find(self, task_id: str) -> Task | None:
+        """The task of that id; None where the set does not hold it."""
+        tasks = self.load()
+        if isinstance(tasks, Made):
+            return tasks.task(task_id) if task_id in tasks.ids else None
+        return next((task for task in tasks if task.id == task_id), None)
+
+    def read(self) -> Sequence[Task]:
+        """The tasks as they are now, whatever the manifest says of them. Raises DataError for one that `model` does not fit."""
         if self.recipe is None:
-            return read_tasks(self.folder / f"{self.split}.jsonl", self.gym)
-        made: list[Task] = importlib.import_module(f"{self.module}.generate").tasks(**self.recipe)
-        return made
+            return read_tasks(self.folder / f"{self.split}.jsonl", self.gym, self.model)
+        generator = importlib.import_module(f"{self.module}.generate")
 
-    def check(self) -> list[Task]:
-        tasks = self.read()
-        if len(tasks) != self.count or digest(tasks) != self.sha256:
-            mend = f"Restore the file, or record the change with `userrl data record {self.gym}` if it is meant."
-            if self.split.startswith(OFFICIAL):
-                mend = "Import the official data again (`userrl data import userrl PATH`)."
+        def fitting(task: Task) -> Task:
+            _fits(task, self.model, f"{self.gym}/{self.split}")
+            return task
+
+        if hasattr(generator, "ids"):
+            return Made(generator.ids(**self.recipe), lambda task_id: fitting(generator.task(task_id)))
+        return [fitting(task) for task in generator.tasks(**self.recipe)]
+
+    def made(self) -> Made:
+        """The tasks of a set with an index, each checked against it when it is made."""
+        index = read_index(self.folder / f"{self.split}.index", self.index)
+        generator = importlib.import_module(f"{self.module}.generate")
+
+        def vouched(task_id: str) -> Task:
+            task: Task = generator.task(task_id)
+            if (found := digest([task])[:DIGITS]) != index[task_id]:
+                raise DataError(
+                    f"Task {self.gym}/{self.split} {task_id!r}: made with SHA-256 {found}…, but the index names "
+                    f"{index[task_id]}…. {self._mend()}"
+                )
+            return task
+
+        return Made(index, vouched)
+
+    def check(self) -> Sequence[Task]:
+        """The tasks, checked against hash, index and `model`. Raises DataError."""
+        try:
+            tasks = self.read()
+            now = recorded(tasks)
+        except DataError as error:
+            raise DataError(f"{error} {_AGAIN}" if self.split.startswith(OFFICIAL) else str(error)) from error
+        if (now.count, now.sha256) != (self.count, self.sha256):
             raise DataError(
-                f"Tasks {self.gym}/{self.split}: {len(tasks)} tasks with SHA-256 {digest(tasks)[:12]}…, but the manifest "
-                f"names {self.count} with {self.sha256[:12]}…. {mend}"
+                f"Tasks {self.gym}/{self.split}: {now.count} tasks with SHA-256 {now.sha256[:12]}…, but the manifest "
+                f"names {self.count} with {self.sha256[:12]}…. {self._mend()}"
             )
+        if now.index:
+            read_index(self.folder / f"{self.split}.index", hashlib.sha256(now.index.encode()).hexdigest())
+            self.made()  # whose index the manifest must name
         return tasks
 
+    def _mend(self) -> str:
+        if self.split.startswith(OFFICIAL):
+            return _AGAIN
+        return f"Restore the file, or record the change with `userrl data record {self.gym}` if it is meant."
+
     @staticmethod
-    def read_manifest(gym: str, folder: Traversable, module: str) -> dict[str, TaskSet]:
+    def read_manifest(gym: str, folder: Traversable, module: str, model: type[HiddenModel] | None = None) -> dict[str, TaskSet]:
+        def read(split: str, e: Mapping[str, Any]) -> TaskSet:
+            told = (e["count"], e["sha256"], e["license"], e["source"])
+            return TaskSet(gym, split, *told, folder, module, e.get("recipe"), model, e.get("index", ""))
+
         try:
             entries = json.loads((folder / "manifest.json").read_text("utf-8"))["sets"]
-            return {
-                split: TaskSet(gym, split, e["count"], e["sha256"], e["license"], e["source"], folder, module, e.get("recipe"))
-                for split, e in entries.items()
-            }
+            return {split: read(split, entry) for split, entry in entries.items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(
                 f"{folder}/manifest.json: {type(error).__name__}: {error}. "
@@ -137,6 +232,7 @@ class TaskSet:
 
 
 @cache
-def _load(gym: str, split: str, folder: Traversable, module: str, sha256: str) -> Sequence[Task]:
+def _load(gym: str, split: str, folder: Traversable, module: str, sha256: str, model: type[HiddenModel] | None) -> Sequence[Task]:
     """`sha256` is here so that a set that was imported anew is read anew."""
-    return tuple(TaskSet.read_manifest(gym, folder, module)[split].check())
+    tasks = TaskSet.read_manifest(gym, folder, module, model)[split]
+    return tasks.made() if tasks.index else tuple(tasks.check())

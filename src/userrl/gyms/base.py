@@ -10,12 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import metadata, resources
 from importlib.resources.abc import Traversable
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from userrl.core import INVALID, Action, Agent, Cast, Episode, Query, Task, Turn
 from userrl.data import TaskSet, imported_sets
 from userrl.data.sets import OFFICIAL
 from userrl.errors import ConfigError, UnknownName
+
+if TYPE_CHECKING:
+    from userrl.data.hidden import HiddenModel
 
 FINISH = "finish"
 TRAITS = ("plain", "terse", "hesitant")
@@ -36,11 +39,16 @@ class Gym(ABC):
     """Choice -> one line that tells the agent what it does. A subset of action, answer, search."""
     labels: ClassVar[tuple[str, ...]] = ()
     """The labels that turns of this gym carry, in the order in which reports show them."""
+    voices: ClassVar[Mapping[str, str]] = {}
+    """Choice -> who answers it on screens for people, where that is not the user (tau: tools answer a call)."""
     settings: ClassVar[Mapping[str, Any]] = {}
     """The gym's own knobs and their defaults; `make(name, knob=value)` changes them."""
     secrets: ClassVar[tuple[str, ...]] = ()
     """Top-level fields of `Task.hidden` (a text or a list of texts) that no feedback may name unless its turn `reveals`
     them; `check_gym` looks for them as whole words, however short. Longer hidden texts it looks for in any case."""
+    hidden_model: ClassVar[type[HiddenModel] | None] = None
+    """What `Task.hidden` must hold. Task files are checked against it by `userrl data check` and `data record`, and imported
+    ones whenever they are loaded."""
     reward_range: ClassVar[tuple[float, float]] = (0.0, 1.0)
     """Bounds of one turn's reward, checked by `check_gym`."""
 
@@ -72,8 +80,24 @@ class Gym(ABC):
         return action
 
     def reachable(self, task: Task, max_turns: int) -> float:
-        """The largest total reward an episode of this task can earn; reports give scores as shares of it."""
+        """The largest total reward an episode of this task can earn."""
         return 1.0
+
+    def score(self, episode: Episode) -> float:
+        """What an episode is worth in reports. Default: the sum of its rewards."""
+        return sum(episode.rewards)
+
+    def best_score(self, task: Task, max_turns: int) -> float:
+        """The largest score an episode of this task can have; reports give scores as shares of it."""
+        return self.reachable(task, max_turns)
+
+    def subsets(self, task: Task) -> tuple[str, ...]:
+        """Names of parts of the task sets that this task belongs to, and that reports score apart, too. Default: none."""
+        return ()
+
+    def idle(self, task: Task) -> float | None:
+        """The score of an agent that does nothing but end the episode, which reports then show. None: not worth telling."""
+        return None
 
     def solved(self, episode: Episode) -> bool:
         """Whether the episode reached its goal, for pass@k and success rates. Default: the rules ended it."""
@@ -106,7 +130,7 @@ class Gym(ABC):
 
     def query(self, episode: Episode, name: str, reply: type[Any], *, untrusted: Iterable[str] = (), **facts: Any) -> Query[Any]:
         """A query from the template `prompts/<name>.md`, named `<gym>.<name>`."""
-        return Query(f"{self.name}.{name}", reply, self.template(name), facts, frozenset(untrusted), len(episode.turns))
+        return Query(f"{self.name}.{name}", reply, self.template(name), facts, frozenset(untrusted), episode.place)
 
     def template(self, name: str) -> str:
         """The text of `prompts/<name>.md`."""
@@ -120,12 +144,12 @@ class Gym(ABC):
     @classmethod
     def built_in_sets(cls) -> Mapping[str, TaskSet]:
         """Split name -> task set, from the folder's `tasks/manifest.json`."""
-        return TaskSet.read_manifest(cls.name, cls.room() / "tasks", cls.__module__)
+        return TaskSet.read_manifest(cls.name, cls.room() / "tasks", cls.__module__, cls.hidden_model)
 
     @classmethod
     def sets(cls) -> Mapping[str, TaskSet]:
         """Split name -> task set: the built-in ones, then those imported into the data home (`userrl data import`)."""
-        return {**cls.built_in_sets(), **imported_sets(cls.name, cls.__module__)}
+        return {**cls.built_in_sets(), **imported_sets(cls.name, cls.__module__, cls.hidden_model)}
 
     @classmethod
     def tasks(cls, split: str = "test") -> Sequence[Task]:
@@ -142,12 +166,15 @@ class Gym(ABC):
     def task(cls, task_id: str) -> Task:
         """The task of that id, from whichever split holds it. Imported sets are looked at last."""
         ids: list[str] = []
-        for sets in (cls.built_in_sets, lambda: imported_sets(cls.name, cls.__module__)):
-            for task_set in sets().values():
-                for task in task_set.load():
-                    if task.id == task_id:
-                        return task
-                    ids.append(task.id)
+        seen: set[str] = set()
+        for sets in (cls.built_in_sets, cls.sets):
+            for split, task_set in sets().items():
+                if split in seen:
+                    continue
+                seen.add(split)
+                if task := task_set.find(task_id):
+                    return task
+                ids += task_set.ids()
         raise UnknownName(f"task of gym {cls.name!r}", task_id, ids)
 
     # --- the scripted side (module `scripted` of the gym's package) ------------------------------------------
@@ -227,7 +254,7 @@ def find(name: str) -> type[Gym]:
 
 def gym_of(episode: Episode) -> Gym:
     """The gym that an episode is played in, with its rules. Gyms are stateless, so one object serves all."""
-    return _made(episode.task.gym, json.dumps(dict(episode.rules), sort_keys=True))
+    return _made(episode.task.gym, json.dumps(dict(episode.rules), sort_keys=True) if episode.rules else "{}")
 
 
 @cache

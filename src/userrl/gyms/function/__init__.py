@@ -9,9 +9,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Annotated, ClassVar, Self
+
+from pydantic import Field, model_validator
 
 from userrl.core import Action, Cast, Episode, Turn
+from userrl.data.hidden import HiddenModel, Text
+from userrl.errors import DataError
 from userrl.gyms.base import FINISH, Gym
 from userrl.gyms.function.rule import rule
 
@@ -31,13 +35,36 @@ _LENIENT_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 """What the original takes for a number: ".5" is 5, "1e2" and "1/2" are two numbers each."""
 
 
+class Hidden(HiddenModel):
+    """The rule and its value at the test case."""
+
+    rule: Text
+    """Text, see `rule.parse`."""
+    test_case: Annotated[list[int], Field(min_length=4, max_length=4)]
+    expected: int | float
+    """The rule's value at the test case."""
+    difficulty: Text = "unknown"
+    """For reports."""
+
+    @model_validator(mode="after")
+    def _expected_is_the_rules_value(self) -> Self:
+        try:
+            value = rule(self.rule).value(self.test_case)
+        except DataError as error:
+            raise ValueError(str(error)) from error
+        if value is None or abs(value - self.expected) > TOLERANCE:
+            raise ValueError(
+                f"expected is {self.expected}; expected {value}, which the rule {self.rule!r} gives at the test case"
+            )
+        return self
+
+
 class Function(Gym):
     """Probe a hidden rule f(a, b, c, d), then say its value at the test case. Needs no user and no judge.
 
-    `task.hidden`: rule (text, see `rule.parse`), test_case (four integers), expected (number), difficulty (for
-    reports). `compat="userrl"` reads numbers by the original's lenient rules, compares a probe with the test case
-    as floats (so a hair's breadth beside it is answered), takes whatever `float()` reads as an answer, and shows
-    the answer when the agent finishes.
+    `task.hidden`: see `Hidden`. `compat="userrl"` reads numbers by the original's lenient rules, compares a probe with
+    the test case as floats (so a hair's breadth beside it is answered), takes whatever `float()` reads as an answer,
+    and shows the answer when the agent finishes.
     """
 
     name: ClassVar[str] = "function"
@@ -58,6 +85,7 @@ class Function(Gym):
         "unreadable",
         "finish",
     )
+    hidden_model: ClassVar[type[HiddenModel]] = Hidden
 
     async def step(self, episode: Episode, action: Action, cast: Cast) -> Turn:
         """Answer one action; the cast is never asked. Raises DataError for a task whose rule cannot be read."""

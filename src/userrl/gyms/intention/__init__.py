@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from userrl.core import INVALID, Action, Cast, Episode, Task, Turn
+from userrl.data.hidden import HiddenModel, Text
 from userrl.errors import ReplyError
 from userrl.gyms.base import FINISH, Gym, held
 
@@ -39,6 +40,42 @@ class Addressed(BaseModel):
     on_task: bool = Field(description="Whether the question has to do with the task at all.")
 
 
+class Detail(HiddenModel):
+    """Something that the user wishes and has not said, or (stated) has said in the opening."""
+
+    type: Text
+    description: Text
+    importance: Annotated[int, Field(ge=1, le=3)]
+    preference: Text
+    """What the user wants: one of the options, where there are any."""
+    options: list[Text] = Field(default_factory=list)
+    answer: str = ""
+    """The preference as a sentence of the user."""
+    lexicon: list[Text] = Field(default_factory=list)
+    """Phrases by which the scripted judge recognizes a question about it."""
+
+    @model_validator(mode="after")
+    def _the_preference_is_an_option(self) -> Self:
+        if self.options and self.preference not in self.options:
+            raise ValueError(f"preference is {self.preference!r:.60}; expected one of the options {self.options!r:.120}")
+        return self
+
+
+class Hidden(HiddenModel):
+    """What is missing from the opening, and what it states."""
+
+    domain: Text
+    details: Annotated[list[Detail], Field(min_length=1)]
+    stated: list[Detail] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _types_differ(self) -> Self:
+        types = [d.type for d in (*self.details, *self.stated)]
+        if twice := sorted({t for t in types if types.count(t) > 1}):
+            raise ValueError(f"type {twice[0]!r} is that of more than one detail; expected each once")
+        return self
+
+
 class Intention(Gym):
     """Ask clarifying questions until every missing detail is known."""
 
@@ -47,6 +84,7 @@ class Intention(Gym):
     actions: ClassVar = {"action": "ask the user one clarifying question"}
     labels = ("relevant", "multi_part", "repeated", "irrelevant", INVALID)
     settings: ClassVar = {"multi_detail_penalty": 0.2}
+    hidden_model = Hidden
 
     async def step(self, episode: Episode, action: Action, cast: Cast) -> Turn:
         if action.kind == FINISH:
@@ -112,10 +150,17 @@ class Intention(Gym):
         """The sum of the details' worth, one detail a turn, within the turn limit."""
         return sum(sorted((WORTH[d["importance"]] for d in task.hidden["details"]), reverse=True)[:max_turns])
 
+    def solved(self, episode: Episode) -> bool:
+        """Whether every missing detail was covered; finishing (compat) ends an episode without it."""
+        return len(already_covered(episode)) == len(episode.task.hidden["details"])
+
     def ended(self, episode: Episode) -> tuple[bool, bool]:
-        """Compat: at the turn limit the original reports both, unless all details are covered."""
+        """Compat: a question at the turn limit is reported as both, unless all details are covered; `finish` never is."""
         done, full = episode.stop == "done", episode.stop == "turn_limit"
-        return (done or full, full) if self.compat else (done, full)
+        if not self.compat or (episode.turns and episode.turns[-1].action.kind == FINISH):
+            return done, full
+        full = len(episode.turns) >= episode.max_turns and not self.solved(episode)
+        return done or full, full
 
 
 def already_covered(episode: Episode) -> set[int]:

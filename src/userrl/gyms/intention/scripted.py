@@ -20,6 +20,19 @@ from userrl.scripted import Acting, Scripted
 NOT_UNDERSTOOD = "I do not understand."
 NO_PREFERENCE = "I have no preference."
 UNSURE = "Hmm, I am not sure."
+LONGEST_KEPT = 500
+"""Characters of a text up to which what it is about is kept in memory: an agent repeats itself, and every step reads all."""
+
+_COMMON_WORDS = (
+    "what which when where who why how is are do does can could would should will the a an this that you your it we they there "
+    "some any all many more most other another good bad big small long short old new first last right left same different thing "
+    "person people man woman child day week year time way place house room door hand head eye word name number part point side "
+    "water food tree road car book picture world country night morning make take give get go come see look find know think say "
+    "tell ask want need like help work play move turn put keep and or but if so of in on at by for from to with about after "
+    "before over under again also even only very too now here always never often yes no not"
+)
+COMMON_WORDS = _COMMON_WORDS.split()
+"""What the random agent says: some of the most common words of English, picked without a look at the lexicon."""
 
 
 def cast(trait: str) -> Cast:
@@ -28,9 +41,13 @@ def cast(trait: str) -> Cast:
     return Cast(user, judge)
 
 
-@lru_cache(maxsize=65_536)
 def kinds_in(text: str) -> tuple[str, ...]:
     """The details that a text is about, in the order in which it names them."""
+    return (_kinds_in if len(text) <= LONGEST_KEPT else _kinds_in.__wrapped__)(text)
+
+
+@lru_cache(maxsize=8192)
+def _kinds_in(text: str) -> tuple[str, ...]:
     return tuple(mentioned(text, lexicons()))
 
 
@@ -98,7 +115,7 @@ def order(domain: str) -> tuple[str, ...]:
     return tuple(spec["type"] for spec in specs)
 
 
-@cache
+@lru_cache(maxsize=8192)
 def recognize(prompt: str) -> str | None:
     """The domain whose subject the opening names; the longest match wins."""
     text = prompt.lower()
@@ -198,7 +215,8 @@ def _by(worth: Mapping[str, float]) -> tuple[str, ...]:
 def baselines(tasks: Sequence[Task] = ()) -> Mapping[str, Agent]:
     """Agents without skill: none of them reads the task.
 
-    `random` asks about anything that matters in some task; `fixed_list` goes down the best list for `tasks` (for
+    `random` asks three to eight common words with a question mark; `random_question` is random only in which of the
+    lexicon's questions it asks, so it knows what may matter in some task; `fixed_list` goes down the best list for `tasks` (for
     all domains when there are none), one thing at a time; `fixed_bundles` goes down the best list of questions that
     ask several things at once; `repeat_one` asks for the first entry again and again; `all_at_once` puts the whole
     list into one question; `blind_answer` asks nothing.
@@ -206,6 +224,10 @@ def baselines(tasks: Sequence[Task] = ()) -> Mapping[str, Agent]:
     kinds = fitted_order(tasks) if tasks else fixed_order()
     sample = tasks[:FITTED]
     fitted: list[list[list[str]]] = []  # made when first needed
+
+    def random_words(episode: Episode) -> Action:
+        rng = episode.rng("words")
+        return Action("action", " ".join(rng.choices(COMMON_WORDS, k=rng.randint(3, 8))) + "?")
 
     def random_question(episode: Episode) -> Action:
         rng = episode.rng("random")
@@ -230,7 +252,8 @@ def baselines(tasks: Sequence[Task] = ()) -> Mapping[str, Agent]:
         return Action("action", "I have all I need, thank you.")
 
     plays: dict[str, Callable[[Episode], Action]] = {
-        "random": random_question,
+        "random": random_words,
+        "random_question": random_question,
         "fixed_list": fixed_list,
         "fixed_bundles": fixed_bundles,
         "repeat_one": repeat_one,

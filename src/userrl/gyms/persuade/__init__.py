@@ -12,11 +12,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from userrl.core import INVALID, Action, Cast, Episode, Turn
+from userrl.data.hidden import HiddenModel, Text
 from userrl.gyms.base import FINISH, Gym, held
 
 Stance = Literal["Strongly Agree", "Agree", "Partly Agree", "Neutral", "Partly Disagree", "Disagree", "Strongly Disagree"]
@@ -27,6 +29,9 @@ TOP = len(STANCES) - 1
 
 AGENTS = ("said", "answered", "argument")
 """Facts that hold the agent's words; also the user's answers, which may repeat them."""
+
+LONGEST_TEXT = 2_000
+"""Characters of a message that are read; what is beyond makes no argument (and is not kept in memory)."""
 
 Sort = Literal["argument", "repetition", "rudeness", "question", "other"]
 
@@ -54,16 +59,24 @@ class ReplyAndStance(BaseModel):
     stance: Stance = Field(description="Your stance toward the claim now.")
 
 
-class Persuade(Gym):
-    """Argue with a skeptical user who is moved by what matters to it.
+class Hidden(HiddenModel):
+    """What the user holds, why, and what would move it. Only claim and reasons are needed with a cast of models."""
 
-    `task.hidden`: claim, reasons (the user's own; the first is told in the opening), cares (what weighs with the
-    user) and stubbornness ("open", "firm" or "stubborn"). Only claim and reasons are needed with a cast of models.
-    """
+    claim: Text
+    reasons: Annotated[list[Text], Field(min_length=1)]
+    """The user's own; the first is told in the opening."""
+    cares: list[Text] = Field(default_factory=list)
+    """Themes that weigh with the user, in the order in which it thinks of them."""
+    stubbornness: Literal["open", "firm", "stubborn"] = "firm"
+
+
+class Persuade(Gym):
+    """Argue with a skeptical user who is moved by what matters to it. `task.hidden`: see `Hidden`."""
 
     name: ClassVar = "persuade"
     summary: ClassVar = "change the mind of a skeptical user, one argument at a time"
     actions: ClassVar = {"action": "give the user one argument, or ask one question"}
+    hidden_model: ClassVar = Hidden
     labels: ClassVar = ("moved", "asked", "unconvincing", "repeated", "backfired", "rude", "finish", INVALID)
 
     async def step(self, episode: Episode, action: Action, cast: Cast) -> Turn:
@@ -145,5 +158,10 @@ def label(episode: Episode, action: Action, before: int, level: int, sort: Sort)
 
 
 def plain(text: str) -> str:
-    """The words of a text in lower case, with single spaces."""
+    """The words of a text's first 2,000 characters in lower case, with single spaces."""
+    return _plain(text[:LONGEST_TEXT])
+
+
+@lru_cache(maxsize=8192)
+def _plain(text: str) -> str:
     return " ".join(re.findall(r"[^\W_]+", text.lower()))

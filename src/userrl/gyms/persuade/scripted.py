@@ -9,7 +9,7 @@ import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 
 from userrl.core import Action, Agent, Cast, Episode, Query, Task
 from userrl.gyms.persuade import STANCES, TOP, Reply, ReplyAndStance, Stance, Verdict
@@ -164,7 +164,7 @@ def read(episode: Episode) -> Notes | None:
     return notes
 
 
-@cache
+@lru_cache(maxsize=8192)
 def recognize(prompt: str) -> Claim | None:
     """The claim that an opening states."""
     return max((c for text, c in claims().items() if text in prompt), key=lambda c: len(c.text), default=None)
@@ -274,7 +274,7 @@ def fitted_list(tasks: Sequence[Task], size: int = 16) -> Sequence[str]:
     return _best_sentences(tuple(minds.items()) or tuple(((text, tuple(themes())), 1) for text in claims()), size)
 
 
-@cache
+@lru_cache(maxsize=8)
 def _best_sentences(minds: Sequence[tuple[tuple[str, Sequence[str]], int]], size: int) -> Sequence[str]:
     """Chosen one by one, each for what it adds to those before it."""
     worth: Counter[tuple[str, str]] = Counter()

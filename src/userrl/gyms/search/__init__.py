@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from userrl.core import INVALID, Action, Cast, Episode, Task, Turn
+from userrl.data.hidden import HiddenModel, Text
 from userrl.errors import ConfigError, boundary
 from userrl.gyms.base import FINISH, Gym, held
 from userrl.gyms.search.engines import engine
@@ -33,12 +34,29 @@ class Same(BaseModel):
     same: bool = Field(description="Whether the given answer says the same as the right one.")
 
 
-class Search(Gym):
-    """Look things up and answer.
+class Hop(HiddenModel):
+    """A step to the answer."""
 
-    `task.hidden`: answer, aliases (further spellings of it), hops (the steps to it, for reports; may be missing).
-    `compat="userrl"` offers to finish, which shows the answer.
-    """
+    of: Text
+    relation: Text
+    value: Text
+    passage: Text
+    """Title of the passage of the corpus that tells it."""
+
+
+class Hidden(HiddenModel):
+    """The answer, and the way to it."""
+
+    answer: Text
+    aliases: list[Text] = Field(default_factory=list)
+    """Further spellings of the answer."""
+    answer_kind: Text = "unknown"
+    hops: list[Hop] = Field(default_factory=list)
+    """For reports."""
+
+
+class Search(Gym):
+    """Look things up and answer. `task.hidden`: see `Hidden`. `compat="userrl"` offers to finish, which shows the answer."""
 
     name = "search"
     summary = "answer a question by searching"
@@ -46,6 +64,7 @@ class Search(Gym):
         "search": "look something up; you see the best results",
         "answer": "give the answer to the question, and nothing else; you may try again",
     }
+    hidden_model = Hidden
     secrets = ("answer", "aliases")
     labels = ("found", "searched", "repeated", "empty", "over_budget", "correct", "wrong_answer", FINISH, INVALID)
     settings: ClassVar = {"max_search_steps": 5, "results_shown": 5, "engine": "corpus"}
@@ -95,8 +114,9 @@ class Search(Gym):
     async def _right(self, episode: Episode, action: Action, cast: Cast) -> bool:
         hidden = episode.task.hidden
         right = [hidden["answer"], *hidden.get("aliases", ())]
-        given = bare(action.text)
-        if given and given in map(bare, right):
+        form = letters_and_digits if self.compat else bare
+        given = form(action.text)
+        if given and given in map(form, right):
             return True
         facts = {"question": episode.task.prompt, "right": right, "given": action.text}
         verdict: Same = await cast.judge.answer(self.query(episode, "same", Same, untrusted=["given"], **facts))
@@ -113,10 +133,12 @@ class Search(Gym):
 def bare(text: str) -> str:
     """What is compared first: letters and digits in one case, and what makes a number another one.
 
-    Kept are a sign or point before a number, a percent sign, and whatever stands between two digits; only
-    separators of thousands are dropped. Everything else (spaces, hyphens between words, punctuation) does not count.
+    Kept are a sign or point before a number, a percent sign, and whatever stands between two digits, a comma as a blank;
+    only separators of thousands are dropped. Everything else (spaces, hyphens between words, punctuation) does not count.
 
     >>> bare("  4,884 m. ") == bare("4884M")
+    True
+    >>> bare("May 3, 1789") == bare("may 3 1789")
     True
     >>> bare("4.12 km"), bare("-412"), bare("4-1-2"), bare("Zhovika-Thrunn, 3rd")
     ('4.12km', '-412', '4-1-2', 'zhovikathrunn3rd')
@@ -125,11 +147,16 @@ def bare(text: str) -> str:
     return _GAP.sub(_kept, text)
 
 
+def letters_and_digits(text: str) -> str:
+    """What the original compares (compat): nothing else counts, so that "4.12 km" is "412 km"."""
+    return "".join(filter(str.isalnum, text.casefold()))
+
+
 def _kept(gap: re.Match[str]) -> str:
     """What counts of the characters between two words or numbers."""
     before, after = gap.string[max(gap.start() - 1, 0) : gap.start()], gap.string[gap.end() : gap.end() + 1]
     if before.isdigit() and after.isdigit():
-        return "".join(gap[0].split()) or " "
+        return "".join(gap[0].split()).strip(",") or " "
     percent = "%" if before.isdigit() and gap[0].lstrip().startswith("%") else ""
     # A hyphen or point right after a letter joins a word to a number ("GN-412"): no sign of the number.
     lead = _LEAD.search(gap[0]) if after.isdigit() and not (before and gap[0].strip() == gap[0]) else None

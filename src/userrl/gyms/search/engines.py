@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import fields
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -38,9 +39,15 @@ def engine(setting: Any) -> Engine:
         if key not in known:
             raise UnknownName(f"setting of the search engine {name!r}", key, known)
     try:
-        made: Engine = TypeAdapter(kind).validate_python(given)
+        made: Engine = _adapter(name).validate_python(given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"])) or "a setting"
         raise ConfigError(f"{place} of the search engine {name!r} is {first.get('input')!r:.60}: {first['msg']}.") from None
     return made
+
+
+@cache
+def _adapter(name: str) -> TypeAdapter[Engine]:
+    kind: Any = ENGINES[name]
+    return TypeAdapter(kind)

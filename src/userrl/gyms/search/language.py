@@ -356,7 +356,7 @@ def facts_in(text: str) -> dict[str, str]:
     return {name: value for sentence in _SENTENCE.findall(text) for name, value in _told_by(sentence)}
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=8192)
 def _told_by(sentence: str) -> Sequence[tuple[str, str]]:
     match = next((match for _, pattern in _telling() if (match := pattern.fullmatch(sentence))), None)
     return [(name, value) for name, value in match.groupdict().items() if name in RELATIONS] if match else []

@@ -11,7 +11,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 from userrl.core import Action, Agent, Cast, Episode, Query, Task
 from userrl.gyms.base import find
@@ -23,7 +23,11 @@ from userrl.scripted import Acting, Scripted
 
 _LEAD = re.compile(r"^\s*(?:(?:the )?(?:right |correct |final )?answer(?: is|:)|it(?: is| was|'s)|i think)[\s:]+", re.IGNORECASE)
 _ARTICLE = re.compile(r"^(?:the|an?)\s+", re.IGNORECASE)
-_UNIT = re.compile(r"(?<=\d)\s*(?:km|kms|kilomet(?:er|re)s?|m|met(?:er|re)s?|people|inhabitants)\s*\.?$", re.IGNORECASE)
+_IN = re.compile(r"^in\s+(?=\d+\W*$)", re.IGNORECASE)
+_UNIT = re.compile(
+    r"(?<=\d)\s*(?:(?:km|kms|kilomet(?:er|re)s?|m|met(?:er|re)s?)(?:\s+(?:long|high|tall))?|people|inhabitants)\s*\.?$",
+    re.IGNORECASE,
+)
 _HIT = re.compile(r"^\d+\. (?P<title>.+?)(?: \[(?P<source>[^\]]*)\])?\n   (?P<snippet>.+)$", re.MULTILINE)
 _NAME = re.compile(r"(?:The )?[A-Z]\w+(?: (?:of )?[A-Z]\w+)*|\d[\d,]*")
 
@@ -40,12 +44,19 @@ def same(query: Query[Same]) -> Same:
 
 def _core(text: str) -> str:
     """
-    >>> _core("The answer is: the Zhörn River.")
-    'zhornriver'
+    >>> _core("The answer is: the Zhörn River."), _core("10² km")
+    ('zhornriver', '10²')
     """
-    text = "".join(c for c in unicodedata.normalize("NFKD", text[:500]) if not unicodedata.combining(c))
-    text = _UNIT.sub("", _ARTICLE.sub("", _LEAD.sub("", text).strip()).strip())
+    text = "".join(_plain(c) for c in unicodedata.normalize("NFC", text[:500]))
+    text = _UNIT.sub("", _IN.sub("", _ARTICLE.sub("", _LEAD.sub("", text).strip()).strip()))
     return bare(text) or text
+
+
+def _plain(character: str) -> str:
+    """A character without its accents and in its usual width. A raised or lowered digit and a fraction stay what they are."""
+    if unicodedata.decomposition(character).startswith(("<super>", "<sub>", "<fraction>")):
+        return character
+    return "".join(c for c in unicodedata.normalize("NFKD", character) if not unicodedata.combining(c))
 
 
 # --- agents ------------------------------------------------------------------------------------------------------
@@ -166,7 +177,7 @@ def _trained() -> tuple[tuple[str, str], ...]:
     return _answers(find("search").tasks("train"))
 
 
-@cache
+@lru_cache(maxsize=8)
 def _frequent(answers: tuple[tuple[str, str], ...]) -> dict[str, list[str]]:
     """Kind -> answers, most frequent first."""
     counts = Counter(answers)

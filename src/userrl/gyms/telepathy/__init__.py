@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from userrl.core import INVALID, Action, Cast, Episode, Turn
+from userrl.data.hidden import HiddenModel, Text
 from userrl.gyms.base import FINISH, Gym
 
 PREFIX_LENGTH = 8
@@ -35,11 +36,21 @@ class Verdict(BaseModel):
     same: bool = Field(strict=True, description="Whether the guess names the thing.")
 
 
+class Hidden(HiddenModel):
+    """The thing that the user thinks of."""
+
+    title: Text
+    category: Text
+    aliases: list[Text] = Field(default_factory=list)
+    """Other names that count."""
+    description: str = ""
+    """For the user."""
+
+
 class Telepathy(Gym):
     """Twenty questions, in 16 turns by default.
 
-    `task.hidden`: title, category, aliases (other names that count; may be missing), description (for the user;
-    may be missing). `compat="userrl"` reads whatever is no valid choice as a question.
+    `task.hidden`: see `Hidden`. `compat="userrl"` reads whatever is no valid choice as a question.
     """
 
     name = "telepathy"
@@ -48,6 +59,7 @@ class Telepathy(Gym):
         QUESTION: "ask one question that can be answered with yes or no",
         ANSWER: "guess the thing by its name; you may try again",
     }
+    hidden_model = Hidden
     secrets = ("title", "aliases")
     labels = ("question", "unclear", "repeated", "correct", "wrong_guess", FINISH, INVALID)
 

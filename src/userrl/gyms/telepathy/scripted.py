@@ -14,7 +14,7 @@ from functools import cache
 from userrl.core import Action, Agent, Cast, Episode, Query, Task
 from userrl.errors import ReplyError
 from userrl.gyms.telepathy import ANSWER, QUESTION, Reply, Verdict
-from userrl.gyms.telepathy.language import PARTICIPLES, Meaning, holds, named, names_it, understand
+from userrl.gyms.telepathy.language import PARTICIPLES, Meaning, holds, named, names_it, plain, understand, words
 from userrl.gyms.telepathy.table import Thing, kinds, of_category, statements, things
 from userrl.scripted import Acting, Scripted
 
@@ -23,11 +23,13 @@ FRAMES = ("Is it true that it {}?", "Would you say that it {}?", "Am I right tha
 """Questions that fit any statement."""
 TURNED = {"is": "Is it {}?", "was": "Was it {}?", "has": "Does it have {}?", "can": "Can it {}?"}
 """First word of a statement -> the question that the rest of it makes."""
+TALES = {"mythical", "mythology", "legendary", "fictional", "movie", "book", "novel"}
+"""Words of a category whose things are not those of the table, even where they share a name."""
 VOCABULARY = (
     "Is it alive?", "Is it made by people?", "Is it bigger than a person?", "Is it in Europe?", "Is it made of metal?",
-    "Is it a woman?", "lion", "Paris", "gold", "a car", "Napoleon", "piano",
+    "Is it a woman?", "a house", "the sun", "a tree", "my friend", "a cloud", "water",
 )  # fmt: skip
-"""What the random baseline says."""
+"""What the random baseline says: questions that anybody asks, and names of nothing in the table."""
 
 
 # --- user and judge --------------------------------------------------------------------------------------------
@@ -44,18 +46,29 @@ def answer(query: Query[Reply], trait: str) -> str:
     Raises ReplyError for a thing that is not in the table, such as most official ones.
     """
     facts, meaning = query.facts, understand(query.facts["question"])
-    if facts["title"] not in things():
+    thing = known(facts["title"], facts["category"])
+    if thing is None:
         raise ReplyError("This thing is not in the table for the scripted user to answer from; let a model be the user.")
     if meaning is None:
         return "Maybe"
     if trait == "hesitant" and all((m := understand(said)) is None or m.topic != meaning.topic for said in facts["said"]):
         return "Maybe"
-    return WORDS[holds(meaning, things()[facts["title"]])]
+    return WORDS[holds(meaning, thing)]
 
 
 def judge(query: Query[Verdict]) -> Verdict:
-    names = (query.facts["title"], *query.facts["aliases"])
+    thing = known(query.facts["title"], query.facts["category"])
+    names = (query.facts["title"], *query.facts["aliases"], *((thing.title, *thing.aliases) if thing else ()))
     return Verdict(same=names_it(query.facts["guess"], names))
+
+
+def known(title: str, category: str) -> Thing | None:
+    """The thing of the table that bears a name, however it is written ("Fridge", "River Nile"), if there is just one.
+
+    None where the category is one of tales: the Sphinx of the myth is not the one of Giza.
+    """
+    titles = () if TALES & set(words(plain(category))) else named(title)
+    return things()[titles[0]] if len(titles) == 1 else None
 
 
 # --- expert ----------------------------------------------------------------------------------------------------

@@ -41,6 +41,12 @@ def opposites() -> Mapping[str, Sequence[str]]:
 
 
 @cache
+def paraphrases() -> Mapping[str, Mapping[str, Sequence[str]]]:
+    """Sense (same, opposite, narrower, wider) -> attribute -> looser wordings, which only the user goes by."""
+    return content("paraphrases.toml")
+
+
+@cache
 def kinds() -> Mapping[str, str]:
     """Category -> what the agent is told ("an animal")."""
     return {category: entry["kind"] for category, entry in content("entities.toml").items()}
@@ -68,6 +74,12 @@ def things() -> Mapping[str, Thing]:
 @cache
 def of_category(category: str) -> Sequence[Thing]:
     return tuple(thing for thing in things().values() if thing.category == category)
+
+
+@cache
+def had(category: str) -> frozenset[str]:
+    """The attributes that something of a category has, or may have; of the others it may make no sense to ask."""
+    return frozenset(key for thing in of_category(category) for key, value in thing.values.items() if value is not False)
 
 
 def describe(thing: Thing) -> str:

@@ -9,15 +9,17 @@ Source: UserRL, arXiv 2509.19736, section 3; differences from the original are l
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache, reduce
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model, model_validator
 
 from userrl.core import INVALID, Action, Cast, Episode, Turn
+from userrl.data.hidden import HiddenModel, Text
 from userrl.errors import ConfigError
 from userrl.gyms.base import FINISH, Gym
 
@@ -60,12 +62,46 @@ def grades_for(lines: int) -> type[Grades]:
     return create_model(f"Grades{lines}", __base__=Grades, grades=(list[Grade], field))
 
 
+class Line(HiddenModel):
+    """A line of a rubric."""
+
+    line: Text
+    weight: Annotated[float, Field(ge=0)]
+    words: str = ""
+
+
+class Fact(HiddenModel):
+    """A question that the scripted user understands, and its reply."""
+
+    question: Text
+    reply: Reply
+    words: Text
+
+
+class Hidden(HiddenModel):
+    """The story behind the strange one.
+
+    Words, facts and common are what the scripted judge and user go by (see `words.concepts`); models need none of them.
+    """
+
+    story: Text
+    rubric: Annotated[list[Line], Field(min_length=1)]
+    facts: list[Fact] = Field(default_factory=list)
+    common: dict[str, Reply] = Field(default_factory=dict)
+    """Key of the content file's table of common questions -> reply."""
+
+    @model_validator(mode="after")
+    def _weights_sum_to_one(self) -> Self:
+        total = math.fsum(line.weight for line in self.rubric)
+        if abs(total - 1) > TOLERANCE:
+            raise ValueError(f"the weights of the rubric sum to {total:g}; expected 1")
+        return self
+
+
 class Turtle(Gym):
     """Ask yes/no questions about a strange story, then tell what is behind it. One may tell it several times.
 
-    `task.hidden`: story (text), rubric (list of {line, weight, words?}), facts? (list of {question, reply, words}) and
-    common? (key of the content file's table of common questions -> reply). Words, facts and common are what the
-    scripted judge and user go by (see `words.concepts`); models need none of them.
+    `task.hidden`: see `Hidden`.
     """
 
     name = "turtle"
@@ -74,6 +110,7 @@ class Turtle(Gym):
         "action": "ask one question about the story that can be answered by yes or no",
         "answer": "tell the whole hidden story as you understand it; you may try again",
     }
+    hidden_model = Hidden
     labels = ("yes", "no", "maybe", "repeated", "better_answer", "no_better_answer", FINISH, INVALID)
     settings: ClassVar[Mapping[str, Any]] = {"success_threshold": 1.0}
 

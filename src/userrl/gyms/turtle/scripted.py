@@ -65,7 +65,7 @@ def reply(query: Query[Word], trait: str) -> Reply:
     return meant[1]
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=2048)
 def understood(asked: tuple[str, ...], own: tuple[Fact, ...], common: tuple[Fact, ...]) -> Fact | None:
     """Which fact a question is about: the first of those with the most concepts, all of which it must mention.
 
@@ -198,21 +198,27 @@ VAGUE = ("Is there more to it?", "Am I on the right track?", "Is that all there 
 """What a slip asks; the scripted user understands none of it."""
 
 
+VOCABULARY = (
+    "Did anyone die?", "Is it about money?", "Was it done on purpose?", "Is a child involved?", "Was it a mistake?",
+    "Does the place matter?", "Somebody had a secret.", "It was only a dream.", "Two people loved each other.",
+    "A thief had taken it away.", "Nobody knew the truth.", "It happened by chance.",
+)  # fmt: skip
+"""What the random baseline says, as questions and as tellings: words that fit any story, taken from none."""
+
+
 def baselines(chosen: Sequence[Task] = ()) -> Mapping[str, Agent]:
     """Agents without skill.
 
-    `random` asks or tells a random sentence of any story; `blind_answer` tells the surface; `word_salad` tells all
-    concepts of all stories at once (of `chosen`, when given), then piece by piece, as much as the judge reads;
+    `random` asks or tells anything of a fixed vocabulary that knows no story; `blind_answer` tells the surface; `word_salad`
+    tells all concepts of all stories at once (of `chosen`, when given), then piece by piece, as much as the judge reads;
     `known_stories` tells what is behind the training stories (or `chosen`), two at a time, whatever it is asked.
     """
-    questions = [lead.question for leads in bank().values() for lead in leads] + list(common_questions())
-    sentences = [lead.sentence for leads in bank().values() for lead in leads]
     every_word, one_each = salad(chosen or tasks())
     pieces = [" ".join(one_each[i : i + MAX_TOLD_WORDS]) for i in range(0, len(one_each), MAX_TOLD_WORDS)]
 
     def random_move(episode: Episode) -> Action:
         rng = episode.rng("random")
-        return Action("action", rng.choice(questions)) if rng.random() < 0.5 else Action("answer", rng.choice(sentences))
+        return Action(rng.choice(("action", "answer")), rng.choice(VOCABULARY))
 
     def word_salad(episode: Episode) -> Action:
         turn = len(episode.turns)

@@ -27,7 +27,7 @@ def words(text: str, most: int | None = None) -> list[str]:
     return [match[0].removesuffix("'s") for match in islice(found, most)]
 
 
-@lru_cache(maxsize=65_536)
+@lru_cache(maxsize=16_384)
 def stem(word: str) -> str:
     """A word without its ending, so that its regular forms are one: rings, ringing, ringed -> ring; baking -> bak.
 
