@@ -258,3 +258,17 @@ def test_per_token_values_follow_the_turn_of_each_token() -> None:
 def test_per_token_refuses_a_turn_that_the_episode_does_not_have(turns: list[list[int]]) -> None:
     with pytest.raises(DataError, match="a turn that its episode does not have"):
         per_token([[1.0]], turns)
+
+
+@given(data=st.data(), counts=st.lists(st.integers(0, 3), max_size=4), length=st.integers(0, 6))
+def test_per_token_looks_up_each_token_also_where_rows_meet(data: st.DataObject, counts: list[int], length: int) -> None:
+    values = [[float(10 * i + t + 1) for t in range(n)] for i, n in enumerate(counts)]
+    index = [[data.draw(st.integers(-1, n - 1)) for _ in range(length)] for n in counts]
+    got = per_token(values, np.array(index, dtype=np.int8).reshape(len(counts), length), np.float32)
+    assert got.dtype == np.float32
+    assert got.tolist() == [[v[t] if t >= 0 else 0.0 for t in row] for v, row in zip(values, index, strict=True)]
+
+
+def test_per_token_refuses_turns_that_are_no_integers() -> None:
+    with pytest.raises(DataError, match="holds float64; expected integers"):
+        per_token([[1.0]], [[0.5]])

@@ -1,36 +1,45 @@
 """Advantages: how much better an episode did than the others of its group, and which of its turns that is due to.
 
-An episode that ended by a failure has no score: leave it out of the group, and drop a group with fewer than two left.
+An episode that ended by a failure has no score: `comparable` leaves it out of the group, and a group with fewer than
+two left.
 
 Source: UserRL, arXiv 2509.19736, section 3, as its released code computes it; the formula printed in the paper gives
-every episode of an `equalized` group the same value and cannot train. GRPO: arXiv 2402.03300; centering without
-scaling: Dr. GRPO, arXiv 2503.20783.
+every episode of an `equalized` group the same value and cannot train.
 """
 
 from __future__ import annotations
 
-import warnings
+from collections import Counter
 from collections.abc import Hashable, Sequence
-from typing import Literal
+from itertools import chain
+from math import isfinite
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from userrl.core import DEFAULT_MAX_TURNS
 from userrl.errors import ConfigError, DataError, UnknownName
-from userrl.rewards.trajectory import SCORES, TURN_COST
-from userrl.rewards.turns import CREDITS, GAMMA, Array
+from userrl.rewards.base import GAMMA, Array, Indices, numbered, padded
+from userrl.rewards.credits import CREDITS
+from userrl.rewards.estimators import ESTIMATORS
+from userrl.rewards.estimators.batch import EPS, Batch, Worth
+from userrl.rewards.estimators.grpo import grpo
+from userrl.rewards.scores import SCORES
+from userrl.rewards.scores.composite import TURN_COST
 
 CreditSign = Literal["plain", "directional"]
 Compat = Literal["userrl"]
 
-EPS = 1e-6
-"""Added to a group's standard deviation."""
-FLAT = 1e-6
-"""A group whose standard deviation is below this share of its largest score counts as equal."""
-
 CANCELS = 1e-12
 """Credits whose sum is below this share of their sizes sum to 0 up to rounding (under compat; else none is negative)."""
+
+
+def comparable(groups: Sequence[Hashable], failed: Sequence[bool]) -> list[int]:
+    """Which of N episodes can be compared: they did not fail, and another of their group (N,) did not either."""
+    whole = [i for i, failure in enumerate(failed) if not failure]
+    sizes = Counter(groups[i] for i in whole)
+    return [i for i in whole if sizes[groups[i]] > 1]
 
 
 def advantages(
@@ -40,12 +49,14 @@ def advantages(
     *,
     credit: str = "equalized",
     score: str = "r2g",
+    estimator: str = "grpo",
     gamma: float = GAMMA,
     scale: bool = True,
     credit_sign: CreditSign = "plain",
     success: Sequence[float] | None = None,
     max_turns: int = DEFAULT_MAX_TURNS,
     turn_cost: float = TURN_COST,
+    states: Sequence[Sequence[Hashable]] | None = None,
     compat: Compat | None = None,
 ) -> list[Array]:
     """Per-turn advantages of a batch of episodes, for the policy tokens of each turn.
@@ -56,10 +67,12 @@ def advantages(
         tokens_per_turn: for each episode the number of policy tokens of its turns, (T_i,).
         credit: a key of `CREDITS`.
         score: a key of `SCORES`.
-        gamma: discount per turn of the credit and the score.
-        scale: divide by the group's standard deviation (GRPO); False only centers (Dr. GRPO).
+        estimator: a key of `ESTIMATORS`.
+        gamma: discount per turn of the credit, the score and the estimator.
+        scale: divide by the group's standard deviation (GRPO); False only centers.
         credit_sign: "directional" punishes the worst turns of a below-average episode most; see `turn_advantages`.
-        success: (N,) for the score "composite"; see `userrl.rewards.trajectory.composite`. So are the next two.
+        success: (N,) for the score "composite"; see `userrl.rewards.scores.composite`. So are the next two.
+        states: for the estimator "gigpo", for each episode the gym state in which each turn's action was chosen, (T_i,).
         compat: "userrl" computes as the original does. There `tokens_per_turn[i]` may differ in length from the
             rewards: turns cut off at the end have no tokens, turns without a reward get credit 0.
 
@@ -67,25 +80,37 @@ def advantages(
         For each episode (T_i,) advantages, unitless; 0 for a turn without policy tokens.
 
     Raises:
-        UnknownName: no such credit or score.
+        UnknownName: no such credit, score or estimator.
+        ConfigError: an estimator of its own under compat, or one that lacks what it needs.
         DataError: lengths differ, or a reward is not finite.
     """
-    if credit not in CREDITS:
-        raise UnknownName("turn credit", credit, CREDITS)
-    if score not in SCORES:
-        raise UnknownName("trajectory score", score, SCORES)
-    _check(rewards, groups, tokens_per_turn, exact=compat is None)
-    if success is not None and len(success) != len(rewards):
-        raise DataError(f"There are {len(rewards)} episodes but {len(success)} entries of `success`; expected as many.")
-
-    def score_of(i: int) -> float:
-        done = None if success is None else success[i]
-        return SCORES[score](rewards[i], gamma=gamma, success=done, max_turns=max_turns, turn_cost=turn_cost, compat=compat)
-
-    of_episode = group_advantages([score_of(i) for i in range(len(rewards))], groups, scale=scale, compat=compat)
-    credits = [CREDITS[credit](r, gamma=gamma, compat=compat) for r in rewards]
-    fitted = [_fit(c, len(tokens)) for c, tokens in zip(credits, tokens_per_turn, strict=True)]
-    return turn_advantages(of_episode, fitted, tokens_per_turn, credit_sign=credit_sign, compat=compat)
+    for what, name, table in (
+        ("turn credit", credit, CREDITS),
+        ("trajectory score", score, SCORES),
+        ("advantage estimator", estimator, ESTIMATORS),
+    ):
+        if name not in table:
+            raise UnknownName(what, name, table)
+    original = _original(compat)
+    if original and estimator != "grpo":
+        raise ConfigError(f"`estimator` is {estimator!r}, which the original does not have; leave out either that or compat.")
+    _check(rewards, groups, tokens_per_turn, success, states, exact=not original)
+    values, turns = padded(rewards)
+    tokens, counted = padded(tokens_per_turn)
+    width = max(values.shape[1], tokens.shape[1])
+    values, tokens = (np.pad(array, ((0, 0), (0, width - array.shape[1]))) for array in (values, tokens))
+    played = np.arange(width) < turns[:, None]
+    scores = SCORES[score](
+        values, turns=turns, gamma=gamma, success=success, max_turns=max_turns, turn_cost=turn_cost, compat=compat
+    )
+    state = None
+    if states is not None:
+        state = np.zeros(played.shape, dtype=np.int64)
+        state[played] = numbered(list(chain.from_iterable(states)))
+    batch = Batch(scores, values, played, numbered(groups), gamma, state, original)
+    credits = np.where(played, CREDITS[credit](values, gamma=gamma, compat=compat), 0.0)
+    worth = ESTIMATORS[estimator](batch, scale=scale)
+    return _split(of_turns(worth, credits, tokens, credit_sign=credit_sign, compat=compat), counted)
 
 
 def group_advantages(
@@ -116,30 +141,14 @@ def group_advantages(
     values = np.asarray(scores, dtype=np.float64)
     if values.shape != (len(groups),):
         raise DataError(f"Scores have the shape {values.shape}; expected one for each of the {len(groups)} entries of `groups`.")
-    index = _index(groups)
-    size = np.bincount(index)
-    mean = np.bincount(index, values) / size
-    centered = values - mean[index]
-    std = np.sqrt(np.bincount(index, centered**2) / np.maximum(size - 1, 1))
-    largest = np.zeros(len(size))
-    np.maximum.at(largest, index, np.abs(values))
-
-    flat, alone = std <= FLAT * largest, size == 1
-    out: Array = np.where(flat[index], 0.0, centered / (std + eps)[index] if scale else centered)
-    if original:
-        return np.where(alone[index], values / (1.0 + eps) if scale else values, out)
-    if alone.any():
-        warnings.warn(
-            f"{alone.sum()} of {len(size)} groups have one episode, which has nothing to be compared with and gets "
-            f"advantage 0. Play at least 2 episodes of a task, or drop such groups.",
-            stacklevel=2,
-        )
-    return out
+    none = np.zeros((len(groups), 0))
+    batch = Batch(values, none, none.astype(bool), numbered(groups), GAMMA, original=original)
+    return grpo(batch, scale=scale, eps=eps).of_episode
 
 
 def turn_advantages(
     of_episode: ArrayLike,
-    credits: Sequence[ArrayLike],
+    credits: Sequence[Sequence[float] | Array],
     tokens_per_turn: Sequence[Sequence[int]],
     *,
     credit_sign: CreditSign = "plain",
@@ -165,45 +174,72 @@ def turn_advantages(
     Returns:
         For each episode (T_i,) advantages of the tokens of each turn.
     """
+    rows, turns = padded(credits)
+    counts, counted = padded(tokens_per_turn)
+    values = np.asarray(of_episode, dtype=np.float64)
+    if not (len(values) == len(rows) == len(counts) and (turns == counted).all()):
+        raise DataError("Advantages, credits and token counts differ in length; expected the same episodes and turns in each.")
+    return _split(of_turns(Worth(values), rows, counts, credit_sign=credit_sign, compat=compat), counted)
+
+
+def of_turns(
+    worth: Worth, credits: Array, tokens: Array, *, credit_sign: CreditSign = "plain", compat: Compat | None = None
+) -> Array:
+    """`turn_advantages` on arrays: (N, T) from credits (N, T) and policy tokens (N, T), plus what a turn has of its own."""
     if credit_sign not in ("plain", "directional"):
         raise ConfigError(f"`credit_sign` is {credit_sign!r}; expected 'plain' or 'directional'.")
     original = _original(compat)
     if original and credit_sign == "directional":
         raise ConfigError("`credit_sign` is 'directional', which the original does not have; leave out either that or compat.")
-    out = []
-    for advantage, credit, count in zip(np.asarray(of_episode, dtype=np.float64), credits, tokens_per_turn, strict=True):
-        tokens = np.asarray(count, dtype=np.int64)
-        weights = np.where(tokens > 0, np.asarray(credit, dtype=np.float64), 0.0)
-        if not original and tokens.any():
-            weights[tokens > 0] = _non_negative(weights[tokens > 0], mirror=credit_sign == "directional" and advantage < 0)
-        whole = float(weights @ tokens)
-        cancels = abs(whole) <= CANCELS * float(np.abs(weights) @ tokens)
-        share = np.zeros(len(tokens)) if cancels else weights * tokens[weights != 0].sum() / whole
-        out.append(advantage * share)
-    return out
+    spoken = tokens > 0
+    weights = np.where(spoken, credits, 0.0)
+    if not original:
+        weights = np.where(spoken, weights - weights.min(1, keepdims=True, initial=0.0), 0.0)
+        if credit_sign == "directional":
+            ends = weights.max(1, keepdims=True, initial=0.0) + np.min(weights, 1, keepdims=True, initial=np.inf, where=spoken)
+            weights = np.where(spoken & (worth.of_episode < 0)[:, None], ends - weights, weights)
+        weights = np.where(weights.any(1, keepdims=True), weights, spoken)
+    whole = (weights * tokens).sum(1)
+    cancels = np.abs(whole) <= CANCELS * (np.abs(weights) * tokens).sum(1)
+    credited = (tokens * (weights != 0)).sum(1)
+    share = weights * credited[:, None] / np.where(cancels, 1.0, whole)[:, None]
+    out: Array = worth.of_episode[:, None] * np.where(cancels[:, None], 0.0, share)
+    return out if worth.of_turn is None else out + np.where(spoken, worth.of_turn, 0.0)
 
 
-def per_token(of_turns: Sequence[ArrayLike], turn_of_token: ArrayLike) -> Array:
+def per_token(
+    of_turns: Sequence[Sequence[float] | Array], turn_of_token: ArrayLike, dtype: DTypeLike = np.float64
+) -> NDArray[Any]:
     """Per-turn values as a token array.
 
     Args:
         of_turns: for each of the B episodes (T_i,) values of its turns.
-        turn_of_token: (B, L) turn of each token, counted from 0; -1 for a token that the policy did not write.
+        turn_of_token: (B, L) turn of each token, counted from 0; -1 for a token that the policy did not write. Small
+            integers are read faster than large ones.
+        dtype: of the result.
 
     Returns:
         (B, L) the value of the token's turn, 0 where there is none.
     """
-    index = np.asarray(turn_of_token, dtype=np.int64)
-    rows = [np.asarray(values, dtype=np.float64) for values in of_turns]
-    if index.ndim != 2 or len(rows) != len(index):
-        raise DataError(f"`turn_of_token` has the shape {index.shape}; expected a row for each of the {len(rows)} episodes.")
-    turns = np.array([len(row) for row in rows], dtype=np.int64)
-    if ((index < -1) | (index >= turns[:, None])).any():
+    index = np.asarray(turn_of_token)
+    if index.ndim != 2 or len(of_turns) != len(index) or index.dtype.kind not in "iu":
+        raise DataError(
+            f"`turn_of_token` has the shape {index.shape} and holds {index.dtype}; expected integers, a row for each of the "
+            f"{len(of_turns)} episodes."
+        )
+    table, counted = padded(of_turns)
+    tokens = index.ravel()
+    new = np.ones(len(tokens), dtype=bool)  # where a run of tokens of one turn begins: few are looked up, the rest is copied
+    new[1:] = tokens[1:] != tokens[:-1]
+    new[:: max(index.shape[1], 1)] = True
+    starts = np.flatnonzero(new)
+    rows, turns = starts // max(index.shape[1], 1), tokens[starts].astype(np.int64)
+    if ((turns < -1) | (turns >= counted[rows])).any():
         raise DataError("`turn_of_token` names a turn that its episode does not have; expected -1 or a turn counted from 0.")
-    table = np.zeros((len(rows), int(turns.max(initial=0)) + 1))
-    for row, values in zip(table, rows, strict=True):
-        row[: len(values)] = values
-    return np.take_along_axis(table, np.where(index < 0, table.shape[1] - 1, index), axis=1)
+    values = np.zeros(len(starts), dtype)
+    named = turns >= 0
+    values[named] = table[rows[named], turns[named]]
+    return np.repeat(values, np.diff(starts, append=len(tokens))).reshape(index.shape)
 
 
 def _original(compat: str | None) -> bool:
@@ -212,35 +248,32 @@ def _original(compat: str | None) -> bool:
     return compat is not None
 
 
-def _non_negative(credits: Array, *, mirror: bool) -> Array:
-    least = min(float(credits.min()), 0.0)
-    credits = credits - least
-    if mirror:
-        credits = credits.max() + credits.min() - credits
-    return credits if credits.any() else np.ones_like(credits)
-
-
-def _index(groups: Sequence[Hashable]) -> NDArray[np.int64]:
-    numbers: dict[Hashable, int] = {}
-    return np.array([numbers.setdefault(group, len(numbers)) for group in groups], dtype=np.int64)
-
-
-def _fit(credits: Array, turns: int) -> Array:
-    return np.pad(credits[:turns], (0, max(0, turns - len(credits))))
+def _split(table: Array, turns: Indices) -> list[Array]:
+    return [row[:n] for row, n in zip(table, turns, strict=True)]
 
 
 def _check(
-    rewards: Sequence[Sequence[float]], groups: Sequence[Hashable], tokens_per_turn: Sequence[Sequence[int]], *, exact: bool
+    rewards: Sequence[Sequence[float]],
+    groups: Sequence[Hashable],
+    tokens_per_turn: Sequence[Sequence[int]],
+    success: Sequence[float] | None,
+    states: Sequence[Sequence[Hashable]] | None,
+    *,
+    exact: bool,
 ) -> None:
     if not len(rewards) == len(groups) == len(tokens_per_turn):
         raise DataError(
             f"There are rewards of {len(rewards)} episodes, {len(groups)} groups and token counts of "
             f"{len(tokens_per_turn)} episodes; expected the same number of each."
         )
+    if success is not None and len(success) != len(rewards):
+        raise DataError(f"There are {len(rewards)} episodes but {len(success)} entries of `success`; expected as many.")
+    if states is not None and list(map(len, states)) != list(map(len, rewards)):
+        raise DataError("`states` and `rewards` differ in length; expected one state for each turn of each episode.")
     for i, (reward, tokens) in enumerate(zip(rewards, tokens_per_turn, strict=True)):
         if exact and len(reward) != len(tokens):
             raise DataError(
                 f"Episode {i} has {len(reward)} rewards but token counts for {len(tokens)} turns; expected one each per turn."
             )
-        if not np.isfinite(np.asarray(reward, dtype=np.float64)).all():
+        if not all(map(isfinite, reward)):
             raise DataError(f"Episode {i} has a reward that is not finite ({list(reward)!r:.100}); leave failed episodes out.")
