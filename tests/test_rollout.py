@@ -25,7 +25,7 @@ from userrl.gyms import base
 from userrl.gyms.base import Gym
 from userrl.rollout import advance, play, play_many, play_recorded, run, starts
 from userrl.scripted import Acting, Listed, Scripted
-from userrl.store import RunFolder
+from userrl.store import RunFolder, read
 
 
 class Words(BaseModel):
@@ -276,7 +276,7 @@ def test_an_unknown_setting_of_a_gym_stops_the_run_with_its_near_miss() -> None:
 
 def recorded(tmp_path: Path, episodes: list[Episode], agent: Agent, cast: Cast = CAST, **options: Any) -> list[Episode]:
     folder = RunFolder(tmp_path, {}, resume=(tmp_path / "config.json").exists())
-    return asyncio.run(play_recorded(episodes, agent, cast, folder, **options))
+    return list(asyncio.run(play_recorded(episodes, agent, cast, folder, **options)))
 
 
 def counting(plays: list[str], act: Callable[[Episode], Action]) -> Agent:
@@ -317,3 +317,128 @@ def test_what_ended_before_a_run_stopped_is_kept_and_not_played_again(tmp_path: 
 
 def test_many_episodes_can_be_played_inside_a_running_loop() -> None:
     assert [e.stop for e in once(play_many([episode("0")], Waiting(), CAST))] == ["done"]
+
+
+# --- deadlines and stops ---------------------------------------------------------------------------------------
+
+
+class Stuck:
+    """Says "go on", and never comes back from the turns it is stuck in."""
+
+    def __init__(self, *turns: int) -> None:
+        self.turns = turns
+
+    async def act(self, e: Episode) -> Action:
+        if len(e.turns) in self.turns:
+            await asyncio.sleep(3600)
+        return Action("action", "go on")
+
+
+def test_a_turn_that_takes_too_long_ends_the_episode_as_nobodys_failure() -> None:
+    [it] = run([episode(max_turns=4)], Stuck(2), CAST, turn_timeout_s=0.05)
+    assert (it.stop, len(it.turns)) == ("error", 2)
+    assert (it.error or "").startswith("The turn took longer than turn_timeout_s=0.05; it was given up. ")
+
+
+def test_an_episode_that_takes_too_long_is_told_from_a_turn_that_does() -> None:
+    [it] = run([episode(max_turns=4)], Stuck(3), CAST, turn_timeout_s=60, episode_timeout_s=0.05)
+    assert (it.stop, len(it.turns)) == ("error", 3)
+    assert (it.error or "").startswith("The episode took longer than episode_timeout_s=0.05; it was given up. ")
+
+
+def test_a_timeout_inside_of_a_turn_is_no_deadline() -> None:
+    def act(e: Episode) -> Action:
+        raise TimeoutError("a bug")
+
+    with pytest.raises(TimeoutError, match="a bug"):
+        run([episode()], Acting(act), CAST, turn_timeout_s=60)
+
+
+@pytest.mark.parametrize("name", ["turn_timeout_s", "episode_timeout_s"])
+@pytest.mark.parametrize("seconds", [0, -1.0, float("nan")])
+def test_a_time_that_is_not_above_zero_is_refused(name: str, seconds: float) -> None:
+    with pytest.raises(ConfigError, match=f"{name} is .*; expected a number of seconds above 0"):
+        run([episode()], Stuck(), CAST, **{name: seconds})
+
+
+def test_a_run_that_stops_lets_the_turns_in_flight_end_and_begins_no_other() -> None:
+    refused = asyncio.Event()
+    begun: list[int] = []
+
+    class Half:
+        async def act(self, e: Episode) -> Action:
+            if e.task.id == "refused":
+                refused.set()
+                raise EndpointRefused("out of credit")
+            begun.append(len(e.turns))
+            await refused.wait()
+            await asyncio.sleep(0.01)  # the run is stopping by now
+            return Action("action", "go on")
+
+    ended: list[Episode] = []
+    with pytest.raises(EndpointRefused, match="out of credit"):
+        run(
+            [episode("a"), episode("refused"), episode("b", max_turns=1), episode("c")],
+            Half(),
+            CAST,
+            at_once=3,
+            on_end=ended.append,
+        )
+    assert begun == [0, 0]
+    assert [(e.task.id, e.stop) for e in ended] == [("b", "turn_limit")]  # a's turn was played, and a is left where it stands
+
+
+def test_a_bug_stops_a_run_without_waiting_for_anybody() -> None:
+    class Broken(Stuck):
+        async def act(self, e: Episode) -> Action:
+            if e.task.id == "bug":
+                raise KeyError("bug")
+            return await super().act(e)
+
+    with pytest.raises(KeyError, match="bug"):
+        run([episode("a"), episode("bug")], Broken(0), CAST)
+
+
+def test_an_agent_that_is_cancelled_from_within_stops_the_run_instead_of_losing_its_episode() -> None:
+    class Cancelled:
+        async def act(self, e: Episode) -> Action:
+            if e.task.id == "lost":
+                raise asyncio.CancelledError
+            return END
+
+    with pytest.raises(RuntimeError, match="cancelled from within"):
+        run([episode("a"), episode("lost"), episode("b")], Cancelled(), CAST)
+
+
+def test_too_many_invalid_actions_stop_a_run_earlier_ones_included() -> None:
+    agent = Acting(lambda e: Action(INVALID, raw="?", problem="Not a call.") if e.task.id == "bad" else END)
+    plan = [episode("good"), episode("bad", max_turns=4)]
+    assert len(run(plan, agent, CAST, max_invalid=4)) == 2
+    with pytest.raises(
+        RunStopped, match=r"3 actions were no valid calls \(at most 2 .*The last one: Nothing was done. Not a call"
+    ):
+        run(plan, agent, CAST, at_once=1, max_invalid=2)
+    with pytest.raises(RunStopped, match="3 actions were no valid calls"):
+        run(plan, agent, CAST, at_once=1, max_invalid=2, invalid=2)
+
+
+def test_invalid_actions_of_earlier_sittings_count_but_for_those_of_failed_episodes(tmp_path: Path) -> None:
+    bad = Acting(lambda e: Action(INVALID, raw="?", problem="Not a call."))
+    recorded(tmp_path, [episode("a", max_turns=2)], bad)
+    recorded(tmp_path, [episode("b", max_turns=4)], Listed([Action(INVALID, raw="?")] * 2))
+    assert recorded(tmp_path, [episode("a"), episode("b", max_turns=2)], bad, max_invalid=4)[1].stop == "turn_limit"
+    with pytest.raises(RunStopped, match="5 actions were no valid calls"):
+        recorded(tmp_path, [episode("a"), episode("b"), episode("c")], bad, max_invalid=4)
+
+
+# --- records read when they are looked at ----------------------------------------------------------------------
+
+
+def test_the_episodes_of_a_run_are_read_from_its_file_in_order_and_in_part(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, {}, resume=False)
+    found = asyncio.run(play_recorded([episode(i) for i in ("40", "20", "0")], Waiting(), CAST, folder))
+    assert [e.task.id for e in read(tmp_path / "episodes.jsonl")] == ["0", "20", "40"]
+    assert [e.task.id for e in found] == ["40", "20", "0"]
+    assert (len(found), found[1].task.id, found[-1].task.id) == (3, "20", "0")
+    assert [e.task.id for e in found[1:]] == ["20", "0"]
+    assert [e.task.id for e in reversed(found)] == ["0", "20", "40"]

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from userrl import store
 from userrl.core import INVALID, Action, Episode, Task, Tokens, Turn
 from userrl.errors import DataError, ResumeError, StoreError
 from userrl.store import SCHEMA, RunFolder, Store, dump, fingerprint, from_record, read, set_aside, to_record, write_whole
@@ -61,6 +62,19 @@ def test_a_torn_last_line_is_passed_over_and_moved_aside_when_writing_goes_on(tm
         store.append(episode(3))
     assert list(read(path)) == [*episodes, episode(3)]
     assert path.with_name("episodes.jsonl.torn").read_bytes() == torn + b"\n"
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 1000])
+def test_a_torn_line_is_found_from_the_end_in_parts_of_any_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(store, "TAIL", size)
+    path = tmp_path / "lines.jsonl"
+    for whole, torn, kept in ((b"", b'{"a', b""), (b"[1]\n[2]\n", b'{"a', b"[1]\n[2]\n"), (b"[1]\n", b"[23]", b"[1]\n[23]\n")):
+        path.write_bytes(whole + torn)
+        with Store(path):
+            assert path.read_bytes() == kept
+    assert path.with_name("lines.jsonl.torn").read_bytes() == b'{"a\n{"a\n'
 
 
 def test_torn_bytes_of_several_crashes_are_all_kept(tmp_path: Path) -> None:

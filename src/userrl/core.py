@@ -50,6 +50,17 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where in a run something happens: a turn of an episode. What a recorded reply is found by."""
+
+    gym: str = ""
+    task: str = ""
+    attempt: int = 0
+    seed: int = 0
+    turn: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Action:
     """One move of the agent: a choice that the gym declares, and its text."""
 
@@ -110,6 +121,11 @@ class Episode:
         return (self.task.gym, self.task.id, self.attempt)
 
     @property
+    def place(self) -> Place:
+        """Where the episode stands: at its next turn."""
+        return Place(*self.key, self.seed, len(self.turns))
+
+    @property
     def rewards(self) -> list[float]:
         """(T,) rewards of the turns, in the gym's units."""
         return [turn.reward for turn in self.turns]
@@ -154,8 +170,13 @@ class Query(Generic[R]):
     """All that the one who answers may know."""
     untrusted: frozenset[str] = frozenset()
     """Names of the facts that hold the agent's words: escaped and fenced wherever they are rendered."""
-    turn: int = 0
-    """Turn of the episode, counted from 0."""
+    place: Place = Place()
+    """The turn of the episode in which it is asked; `rollout.advance` fills it in."""
+
+    @property
+    def turn(self) -> int:
+        """Turn of the episode, counted from 0."""
+        return self.place.turn
 
 
 class User(Protocol):

@@ -9,8 +9,10 @@
     ├── MissingExtra         an optional package is needed; carries the pip line
     ├── EpisodeOver          a turn was asked of an episode that has ended
     ├── RunStopped           a run gave up; says what is kept and how to go on
+    │   └── BudgetSpent      the next call would go beyond --max-usd or --max-tokens
     └── SeatError            agent, user or judge failed: ends the episode as an error, never as a reward
         ├── ReplyError       a reply did not fit what was asked, also after one repair turn
+        ├── DeadlinePassed   a turn or an episode took longer than it may
         └── EndpointError    no usable answer from a model endpoint after the retries
             └── EndpointRefused   retrying cannot help (unreachable, wrong key, no such model): stops the run
 
@@ -22,6 +24,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class UserRLError(Exception):
@@ -78,6 +81,10 @@ class RunStopped(UserRLError):
     """A run gave up before its end; what was written is kept."""
 
 
+class BudgetSpent(RunStopped):
+    """The next call would go beyond a run's budget of money or tokens."""
+
+
 class SeatError(UserRLError):
     """Agent, user or judge failed."""
 
@@ -86,8 +93,17 @@ class ReplyError(SeatError):
     """A reply did not fit what was asked for."""
 
 
+class DeadlinePassed(SeatError):
+    """A turn or an episode took longer than it may."""
+
+
 class EndpointError(SeatError):
     """No usable answer from a model endpoint after the retries."""
+
+    usage: Any = None
+    """An `llm.Usage` where an answer came that took tokens and could not be used."""
+    shared = False
+    """The call was another one's, which counts it."""
 
 
 class EndpointRefused(EndpointError):
@@ -98,12 +114,12 @@ class EndpointRefused(EndpointError):
 def boundary(role: str) -> Iterator[None]:
     """Name the role in which a failure happened: `SeatError`s pass with the role, once, in front of their text.
 
-    Other exceptions are bugs and pass unchanged.
+    A deadline is nobody's failure and passes unchanged. Other exceptions are bugs and pass unchanged.
     """
     try:
         yield
     except SeatError as error:
-        if not str(error).startswith(f"{role}: "):
+        if not isinstance(error, DeadlinePassed) and not str(error).startswith(f"{role}: "):
             error.args = (f"{role}: {error}",)
         raise
 

@@ -9,19 +9,26 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self, overload
 
-from userrl.core import Action, Episode, Task, Tokens, Turn
+from pydantic_core import to_json
+
+from userrl.core import INVALID, Action, Episode, Task, Tokens, Turn
 from userrl.errors import DataError, ResumeError, StoreError
 
 SCHEMA = 1
 """Version of the record format. Readers accept every version up to this one."""
 
 Record = dict[str, Any]
+Key = tuple[str, str, int]
+"""(gym, task id, attempt), as `Episode.key`."""
+TAIL = 2**20
+"""Bytes that are read at once, from the end, to find a torn line."""
 
 
 def to_record(episode: Episode, *, tokens: bool = True) -> Record:
@@ -73,7 +80,7 @@ def from_record(record: Record) -> Episode:
 
 def read(path: Path) -> Iterator[Episode]:
     """The episodes of a file. A torn last line (a crash) is passed over; any other broken line raises DataError."""
-    for number, line, whole in _lines(path):
+    for number, _, line, whole in _lines(path):
         try:
             yield from_record(json.loads(line))
         except (KeyError, TypeError, ValueError) as error:
@@ -85,12 +92,67 @@ def read(path: Path) -> Iterator[Episode]:
             ) from error
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes, bool]]:
+def scan(path: Path) -> Iterator[tuple[int, Record]]:
+    """(offset, record) of each whole line of a file of any records; a torn last line is passed over. Raises DataError."""
+    for number, offset, line, whole in _lines(path):
+        try:
+            yield offset, json.loads(line)
+        except ValueError as error:
+            if not whole:
+                return
+            raise DataError(
+                f"{path}, line {number}: not JSON ({error}). Nothing was changed; mend or remove the line."
+            ) from error
+
+
+class Records(Sequence[Episode]):
+    """Episodes of a file, read when they are looked at, so that any number of them takes hardly any memory."""
+
+    def __init__(self, path: Path, offsets: Iterable[int]) -> None:
+        self.path, self._offsets = path, array("q", offsets)
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    @overload
+    def __getitem__(self, at: int) -> Episode: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Records: ...
+
+    def __getitem__(self, at: int | slice) -> Episode | Records:
+        if isinstance(at, slice):
+            return Records(self.path, self._offsets[at])
+        return next(iter(Records(self.path, [self._offsets[at]])))
+
+    def __iter__(self) -> Iterator[Episode]:
+        for line in lines_at(self.path, self._offsets):
+            yield from_record(line)
+
+
+def lines_at(path: Path, offsets: Iterable[int]) -> Iterator[Record]:
+    """The records that begin at offsets of a file. Raises StoreError."""
+    offsets = list(offsets)
+    if not offsets:
+        return
+    try:
+        with path.open("rb") as file:
+            for offset in offsets:
+                file.seek(offset)
+                yield json.loads(file.readline())
+    except OSError as error:
+        raise StoreError(f"Cannot read {path}: {error.strerror}. Check the path and its permissions.") from error
+
+
+def _lines(path: Path) -> Iterator[tuple[int, int, bytes, bool]]:
+    """(number, offset, line, whether it is whole) of the lines that are not blank."""
+    offset = 0
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield number, line, line.endswith(b"\n")
+                    yield number, offset, line, line.endswith(b"\n")
+                offset += len(line)
     except OSError as error:
         raise StoreError(f"Cannot read {path}: {error.strerror}. Check the path and its permissions.") from error
 
@@ -101,12 +163,14 @@ class Store:
     def __init__(self, path: Path, *, tokens: bool = True) -> None:
         self.path, self.tokens = path, tokens
         self._file: int | None = None
+        self._size = 0
 
     def __enter__(self) -> Self:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
             self._mend()
+            self._size = os.fstat(self._file).st_size
         except OSError as error:
             raise self._error(error) from error
         return self
@@ -123,16 +187,16 @@ class Store:
         finally:
             os.close(file)
 
-    def append(self, episode: Episode) -> None:
-        """Write one episode. Raises StoreError, with all earlier records intact."""
-        self.write(to_record(episode, tokens=self.tokens))
+    def append(self, episode: Episode) -> int:
+        """Write one episode; returns its offset. Raises StoreError, with all earlier records intact."""
+        return self.write(to_record(episode, tokens=self.tokens))
 
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Write one record as a line."""
+    def write(self, record: Mapping[str, Any]) -> int:
+        """Write one record as a line; returns its offset."""
         if self._file is None:
             raise StoreError(f"{self.path} is not open; use `with Store(path) as store`.")
         data = _line(record)
-        before = os.fstat(self._file).st_size
+        before = self._size
         try:
             if os.write(self._file, data) != len(data):
                 raise OSError(28, "No space left on device")
@@ -140,18 +204,24 @@ class Store:
             with suppress(OSError):  # what cannot be cut off here is mended when the file is next opened
                 os.ftruncate(self._file, before)
             raise self._error(error) from error
+        self._size += len(data)
+        return before
 
     def _mend(self) -> None:
         assert self._file is not None
-        size = os.fstat(self._file).st_size
-        data = self.path.read_bytes() if size else b""
-        keep = data.rfind(b"\n") + 1
-        if keep < size and _is_json(data[keep:]):
+        size = keep = os.fstat(self._file).st_size
+        tail = b""
+        while keep and b"\n" not in tail:  # from the end, as the file may be larger than memory
+            step = min(keep, TAIL)
+            keep -= step
+            tail = os.pread(self._file, step, keep) + tail
+        tail = tail[tail.rfind(b"\n") + 1 :]
+        if tail and _is_json(tail):
             os.write(self._file, b"\n")
-        elif keep < size:
+        elif tail:
             with self.path.with_name(self.path.name + ".torn").open("ab") as torn:
-                torn.write(data[keep:] + b"\n")
-            os.ftruncate(self._file, keep)
+                torn.write(tail + b"\n")
+            os.ftruncate(self._file, size - len(tail))
 
     def _error(self, error: OSError) -> StoreError:
         return StoreError(
@@ -166,7 +236,10 @@ def dump(path: Path, episodes: Iterable[Episode]) -> Path:
 
 
 def _line(record: Mapping[str, Any]) -> bytes:
-    return json.dumps(record, separators=(",", ":")).encode() + b"\n"
+    try:
+        return bytes(to_json(record)) + b"\n"
+    except ValueError:  # lone surrogates, which only ASCII escapes can write
+        return json.dumps(record, separators=(",", ":")).encode() + b"\n"
 
 
 def _is_json(data: bytes) -> bool:
@@ -175,6 +248,29 @@ def _is_json(data: bytes) -> bool:
     except ValueError:
         return False
     return True
+
+
+class Entry(NamedTuple):
+    """Where a recorded episode is, and how it ended."""
+
+    offset: int
+    stop: str
+    turns: int
+    invalid: int
+    """Actions in it that were no valid calls."""
+
+
+def index(path: Path) -> dict[Key, Entry]:
+    """Key of an episode -> its last record, without what was said in it. Raises DataError."""
+    found = {}
+    for offset, record in scan(path):
+        try:
+            key = (record["task"]["gym"], record["task"]["id"], record["attempt"])
+            invalid = sum(turn.get("label") == INVALID for turn in record["turns"])
+            found[key] = Entry(offset, record["stop"], len(record["turns"]), invalid)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise DataError(f"{path}, byte {offset}: not an episode record ({error!r}). Mend or remove the line.") from error
+    return found
 
 
 class RunFolder:
@@ -212,6 +308,10 @@ class RunFolder:
         """What is recorded so far; none when nothing is."""
         path = self.path / name
         return list(read(path)) if path.exists() else []
+
+    def index(self, name: str = "episodes.jsonl") -> dict[Key, Entry]:
+        """Of a file of the folder; empty where there is none."""
+        return index(self.path / name) if (self.path / name).exists() else {}
 
     def write_json(self, name: str, value: Any) -> Path:
         """Write a file whole or not at all."""

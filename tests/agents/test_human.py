@@ -17,7 +17,7 @@ ONE, SEVERAL = ("action",), ("action", "answer", "search")
         ("answer me", ONE, Action("action", "answer me")),
         ("answer 24", SEVERAL, Action("answer", "24")),
         ("ANSWER   7/2", SEVERAL, Action("answer", "7/2")),
-        ("search", SEVERAL, Action("search", "")),
+        ("search", SEVERAL, None),
         ("1 2 3 4", SEVERAL, None),
         ("answer24", SEVERAL, None),
         ("", ONE, None),
@@ -29,7 +29,7 @@ def test_a_line_is_read_as_a_move(typed: str, choices: tuple[str, ...], action: 
 
 
 def test_a_line_that_is_no_move_is_asked_for_again_with_a_hint() -> None:
-    lines, shown, hints, prompts = iter(["", "  ", "24", " answer 24 "]), [], [], []
+    lines, shown, hints, prompts = iter(["", "  ", "24", "Answer", " answer 24 "]), [], [], []
 
     def ask(prompt: str) -> str:
         prompts.append(prompt)
@@ -39,8 +39,11 @@ def test_a_line_that_is_no_move_is_asked_for_again_with_a_hint() -> None:
     action = asyncio.run(agent.act(Episode(Task("t", "function", "Find f."), max_turns=5)))
     assert action == Action("answer", "24")
     assert shown == ["Find f."]
-    assert prompts == ["1/5"] * 4
-    assert hints == ["Begin with a choice (action, answer, search), then its text, as in: action 24"]
+    assert prompts == ["1/5"] * 5
+    assert hints == [
+        "Begin with a choice (action, answer, search), then its text, as in: action 24",
+        "Go on in the same line: answer, and then what you want to say with it.",
+    ]
 
 
 def test_later_turns_show_the_last_feedback() -> None:

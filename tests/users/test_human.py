@@ -53,6 +53,22 @@ def test_wishes_are_shown_once_and_the_agents_words_each_time_last() -> None:
     assert table.shown == [("question", "Where?", True)] * 2
 
 
+def test_a_person_sees_what_the_template_shows_a_model_and_each_line_of_a_talk_once() -> None:
+    table = Table(["Ada."])
+    talk = [{"who": "agent", "text": "Hello."}, {"who": "user", "text": "Hi."}, {"who": "agent", "text": "Your name?"}]
+    facts = {"wish": "a refund", "script": {"name": "Ada"}, "transcript": talk, "message": "Your name?"}
+    template = "You want $wish. So far: ${transcript} Now: $message It costs $$5."
+    query = Query("g.q", Words, template, facts, frozenset({"transcript", "message"}))
+    asyncio.run(table.seat.answer(query))
+    assert table.shown == [("wish", "a refund", False), ("transcript", talk[:2], True), ("message", "Your name?", True)]
+    table.shown.clear()
+    facts["transcript"] = [*talk, {"who": "user", "text": "Ada."}, {"who": "agent", "text": "Thanks."}]
+    facts["message"] = "Thanks."
+    table.typed = iter(["Bye."])
+    asyncio.run(table.seat.answer(query))
+    assert table.shown == [("message", "Thanks.", True)]
+
+
 def test_what_the_person_said_is_not_shown_as_news() -> None:
     table = Table(["Never.", "Well."])
     table.answer(Words, question="Why?", said=[])

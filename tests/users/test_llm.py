@@ -1,8 +1,11 @@
 """Models as user and judge: one repair turn, then the episode is an error, never a reward."""
 
 import asyncio
+import gc
 import json
+import weakref
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, ClassVar, Literal
 
 import pytest
@@ -83,6 +86,24 @@ def test_a_second_misfit_is_a_reply_error_that_names_role_query_and_both_problem
     assert "no JSON object" in text
     assert "'no idea'" in text
     assert len(client.calls) == 2
+
+
+@pytest.mark.parametrize("replies", [[BAD, GOOD], [BAD, BAD]])
+def test_a_reply_that_was_repaired_leaves_no_cycle_for_the_collector(replies: list[str]) -> None:
+    async def main() -> None:
+        client = FakeClient(replies)
+        gone = weakref.ref(client)
+        with suppress(ReplyError):
+            await LLMSeat(client, "judge").answer(QUESTION)
+        del client
+        assert gone() is None
+
+    gc.collect()
+    gc.disable()  # as it is during play
+    try:
+        asyncio.run(main())
+    finally:
+        gc.enable()
 
 
 def test_a_failing_endpoint_names_the_role_once() -> None:

@@ -28,12 +28,14 @@ class HumanAgent:
             typed = self.ask(f"{len(episode.turns) + 1}/{episode.max_turns}").strip()
             if action := read_line(typed, choices):
                 return action
-            if typed:
+            if typed.lower() in choices:
+                self.hint(f"Go on in the same line: {typed.lower()}, and then what you want to say with it.")
+            elif typed:
                 self.hint(f"Begin with a choice ({', '.join(choices)}), then its text, as in: {choices[0]} {typed}")
 
 
 def read_line(typed: str, choices: Sequence[str]) -> Action | None:
-    """What a line says, or None when it is empty or begins with no choice, though there are several.
+    """What a line says, or None when it is empty, begins with no choice, though there are several, or is a choice alone.
 
     >>> read_line("Answer 24", ("action", "answer")).text
     '24'
@@ -41,4 +43,4 @@ def read_line(typed: str, choices: Sequence[str]) -> Action | None:
     if len(choices) == 1:
         return Action(choices[0], typed) if typed else None
     kind, _, text = typed.partition(" ")
-    return Action(kind.lower(), text.strip()) if kind.lower() in choices else None
+    return Action(kind.lower(), text.strip()) if kind.lower() in choices and text.strip() else None

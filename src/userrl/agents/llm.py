@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from userrl.core import Action, Episode
 from userrl.gyms.base import gym_of
-from userrl.llm.client import Client
+from userrl.llm.client import Client, sampling_seed
 from userrl.render import Message, messages, read_calls, text_tool_help, tool
 
 EMPTY = "(empty reply)"
@@ -25,14 +25,15 @@ class LLMAgent:
 
     async def act(self, episode: Episode) -> Action:
         """The model's move; a reply that is no valid call becomes an invalid action. Raises EndpointError."""
-        gym = gym_of(episode)
+        gym, place = gym_of(episode), episode.place
+        seed = sampling_seed(self.client.endpoint, "agent", place)
         system = gym.system(episode.task)
         if self.native_tools:
             talk = messages(episode, system, show_reward=gym.show_reward, native_tools=True)
-            done = await self.client.chat(talk, tools=[tool(gym.actions)])
+            done = await self.client.chat(talk, tools=[tool(gym.actions)], seed=seed, place=place)
         else:
             talk = messages(episode, f"{system}\n\n{text_tool_help(gym.actions)}", show_reward=gym.show_reward)
-            done = await self.client.chat([_as_text(message) for message in talk])
+            done = await self.client.chat([_as_text(message) for message in talk], seed=seed, place=place)
         return read_calls(done.tool_calls, done.content or EMPTY)
 
 

@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import random
+import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from itertools import count
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import aiohttp
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
+from userrl.core import Place
 from userrl.errors import EndpointError, EndpointRefused
-from userrl.llm.endpoint import Endpoint, parse_endpoint
+from userrl.llm.endpoint import Endpoint, Role, parse_endpoint
+from userrl.llm.gate import Gate
 from userrl.llm.wire import Completion, Passing, Usage, encode, read_answer
 
 __all__ = ["ChatClient", "Client", "Completion", "Endpoint", "Usage", "parse_endpoint"]
 
 MAX_BODY = 16 * 2**20
 """Bytes of an answer that are read at most."""
+UNLIMITED: AbstractAsyncContextManager[None] = nullcontext()
 CONNECT_S = 15.0
 """For connecting; the whole try is bounded by `Endpoint.timeout_s`."""
 
@@ -34,6 +40,11 @@ class Client(Protocol):
     @property
     def endpoint(self) -> Endpoint: ...
 
+    @property
+    def down(self) -> bool:
+        """Whether calls wait for the endpoint to come back."""
+        ...
+
     async def chat(
         self,
         messages: Sequence[Mapping[str, Any]],
@@ -42,6 +53,7 @@ class Client(Protocol):
         schema: Mapping[str, Any] | None = None,
         seed: int | None = None,
         temperature: float | None = None,
+        place: Place | None = None,
     ) -> Completion:
         """The model's answer to a talk. Raises `EndpointError` or, where no retry can help, `EndpointRefused`."""
         ...
@@ -59,10 +71,16 @@ class ChatClient:
         self._key, self._key_source = endpoint.find_key()
         self._sessions: dict[asyncio.AbstractEventLoop, aiohttp.ClientSession] = {}
         self._lives: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
-        self._backoff = wait_random_exponential(multiplier=endpoint.backoff_s, max=endpoint.max_wait_s)
+        self._gates: dict[asyncio.AbstractEventLoop, Gate] = {}
 
     def __repr__(self) -> str:
         return f"ChatClient({self.endpoint.model!r}, {self.endpoint.url!r})"
+
+    @property
+    def down(self) -> bool:
+        """Whether calls in the running loop wait for the endpoint to come back."""
+        gate = self._gates.get(asyncio.get_running_loop())
+        return gate is not None and gate.down
 
     async def __aenter__(self) -> Self:
         return self
@@ -83,41 +101,56 @@ class ChatClient:
         schema: Mapping[str, Any] | None = None,
         seed: int | None = None,
         temperature: float | None = None,
+        place: Place | None = None,
     ) -> Completion:
         """The model's answer to a talk.
 
         Connection failures, timeouts and the statuses 408, 409, 429 and 5xx are tried again, `max_retries` times,
-        after a random, growing wait or the one that the endpoint asks for.
+        after a random, growing wait or the one that the endpoint asks for. While an endpoint that has answered before
+        is down, tries do not count, until `dead_after_s` have passed.
 
         Args:
             messages: in OpenAI's form.
             tools: function schemas that the model may call.
             schema: JSON schema that the reply must fit; sent as `Endpoint.structured` says. Not checked here.
             seed, temperature: for this call; None: none, and the endpoint's.
+            place: the turn that asks, which wrappers count, record and spread calls by. Of no matter here.
 
         Raises:
             EndpointRefused: unreachable after the retries, wrong key, no such model or route, no credit.
             EndpointError: any other failure to get a usable answer.
         """
         body = encode(self.endpoint, messages, tools, schema, seed, temperature)
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(self.endpoint.max_retries + 1),
-            wait=self._wait,
-            retry=retry_if_exception_type(Passing),
-            reraise=True,
-        )
-        try:
-            completion: Completion = await retrying(self._once, body)
-        except Passing as failure:
-            tries, took = retrying.statistics["attempt_number"], retrying.statistics["delay_since_first_attempt"]
-            times = "once" if tries == 1 else f"{tries} times"
-            raise failure.final(f"{failure.what}; tried {times} in {took:.1f} s. {failure.advice}") from None
-        return completion
+        began = time.monotonic()
+        for tries in count(1):
+            try:
+                return await self._once(body)
+            except Passing as failure:
+                if tries > self.endpoint.max_retries and not self._gates[asyncio.get_running_loop()].worth_waiting:
+                    times = "once" if tries == 1 else f"{tries} times"
+                    took = time.monotonic() - began
+                    raise failure.final(f"{failure.what}; tried {times} in {took:.1f} s. {failure.advice}") from None
+                wait_s = self._pause(failure, tries)
+            await asyncio.sleep(wait_s)
+        raise AssertionError("unreachable")
 
     async def _once(self, body: bytes) -> Completion:
+        session, gate = await self._session(), self._gates[asyncio.get_running_loop()]
+        async with UNLIMITED if gate.free else gate(len(body)):
+            try:
+                completion = await self._post(session, body)
+            except Passing as failure:
+                gate.failed(failure)
+                raise
+            except EndpointError:
+                gate.answered()
+                raise
+            gate.answered(len(body), completion.usage)
+        return completion
+
+    async def _post(self, session: aiohttp.ClientSession, body: bytes) -> Completion:
         # `from None` below: aiohttp's exceptions and their frames hold the request's headers, and so the key.
         where = str(self.endpoint)
-        session = await self._session()
         try:
             async with session.post(self.endpoint.route, data=body, allow_redirects=False) as response:
                 raw = await _read(response, where)
@@ -135,16 +168,18 @@ class ChatClient:
             raise Passing(EndpointError, f"The connection to {where} broke ({problem})", "See the server's log.") from None
         return read_answer(self.endpoint, self._key, self._key_source, status, headers, raw)
 
-    def _wait(self, state: RetryCallState) -> float:
-        failure = state.outcome and state.outcome.exception()
-        if isinstance(failure, Passing) and failure.wait_s is not None:
+    def _pause(self, failure: Passing, tries: int) -> float:
+        """Seconds until the next try: what was asked for, or a random time up to a bound that doubles."""
+        backoff_s, max_wait_s = self.endpoint.backoff_s, self.endpoint.max_wait_s
+        if failure.wait_s is not None:
             # Callers that were turned away together should not come back together.
-            return failure.wait_s + random.uniform(0.0, self.endpoint.backoff_s)
-        return self._backoff(state)
+            return failure.wait_s + random.uniform(0.0, backoff_s)
+        return random.uniform(0.0, min(max_wait_s, backoff_s * 2 ** min(tries - 1, 32)))
 
     async def _session(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
         if loop not in self._sessions:
+            self._gates[loop] = Gate(self.endpoint)
             self._lives[loop] = self._life(loop)
             await anext(self._lives[loop])
         return self._sessions[loop]
@@ -160,10 +195,18 @@ class ChatClient:
             try:
                 yield
             finally:
-                del self._sessions[loop], self._lives[loop]
+                del self._sessions[loop], self._lives[loop], self._gates[loop]
 
     def _authorization(self) -> dict[str, str]:
         return {} if self._key is None else {"Authorization": f"Bearer {self._key.get_secret_value()}"}
+
+
+def sampling_seed(endpoint: Endpoint, role: Role, place: Place) -> int | None:
+    """The seed of a call, where its endpoint is set to take one: the same for the same turn of the same episode."""
+    if not endpoint.seeds:
+        return None
+    text = f"{role}|{place.gym}|{place.task}|{place.attempt}|{place.seed}|{place.turn}"
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=4).digest(), "big") >> 1
 
 
 async def _read(response: aiohttp.ClientResponse, where: str) -> bytes:

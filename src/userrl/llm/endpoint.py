@@ -27,6 +27,22 @@ KEY_NAMES = ("USERRL_API_KEY", OPENAI_KEY)
 RESERVED = ("model", "messages", "stream", "n")
 """Fields of a request that `Endpoint.extra` must not set: the client could not read what comes back."""
 
+_NUMBERS: Mapping[str, tuple[float, Any, bool]] = {
+    "timeout_s": (0.001, int | float, False),
+    "max_retries": (0, int, False),
+    "backoff_s": (0, int | float, False),
+    "max_wait_s": (0, int | float, False),
+    "temperature": (0, int | float, True),
+    "max_tokens": (1, int, True),
+    "at_once": (1, int, True),
+    "requests_per_minute": (0.001, int | float, True),
+    "tokens_per_minute": (1, int | float, True),
+    "dead_after_s": (0, int | float, False),
+    "usd_read": (0, int | float, True),
+    "usd_written": (0, int | float, True),
+}
+"""Setting -> lowest value, type, whether it may be None."""
+
 _ROUTE = "/chat/completions"
 _SPEC = re.compile(r"(?P<model>.*?)@(?P<url>https?://.*)", re.DOTALL)
 
@@ -65,6 +81,20 @@ class Endpoint:
     """How typed replies are asked for, besides in words: by their schema, as any JSON object, or not at all."""
     tools: bool = True
     """Whether the endpoint takes `tools`; without, agents write their calls as text."""
+    at_once: int | None = None
+    """Requests in flight at most; None: no bound of its own."""
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    """Read and written together, estimated before each request from what earlier ones took."""
+    dead_after_s: float = 120.0
+    """How long an endpoint may fail without one answer in between until the run gives it up. Calls wait meanwhile."""
+    usd_read: float | None = None
+    """Price of a million tokens read; None: looked up (package `genai-prices`), else unknown."""
+    usd_written: float | None = None
+    cache: bool = False
+    """Ask the same thing only once in a run. For deterministic replies: temperature must be 0."""
+    seeds: bool = False
+    """Send a sampling seed made of the run's seed, task, attempt and turn. Some endpoints refuse the field."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of every request, e.g. {"reasoning_effort": "low"}; they win over the client's own."""
 
@@ -72,16 +102,20 @@ class Endpoint:
         if not self.model.strip():
             raise ConfigError("An endpoint needs the name of a model, e.g. gpt-4o-mini or qwen3@http://localhost:8000/v1.")
         object.__setattr__(self, "url", _checked_url(self.url))
-        for name in ("timeout_s", "max_retries", "backoff_s", "max_wait_s", "temperature", "max_tokens"):
+        for name, (lowest, kinds, optional) in _NUMBERS.items():
             value = getattr(self, name)
-            optional = name in ("temperature", "max_tokens")
-            lowest = {"timeout_s": 0.001, "max_tokens": 1}.get(name, 0)
-            kinds, kind = (int, "whole number") if name in ("max_retries", "max_tokens") else (int | float, "number")
             number = isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(value)
             if not (number and value >= lowest) and not (optional and value is None):
+                kind = "whole number" if kinds is int else "number"
                 raise ConfigError(f"{name} of endpoint {self.model!r} is {value!r}; expected a {kind} of at least {lowest:g}.")
-        if not isinstance(self.tools, bool):
-            raise ConfigError(f"tools of endpoint {self.model!r} is {self.tools!r}; expected true or false.")
+        for name in ("tools", "cache", "seeds"):
+            if not isinstance(getattr(self, name), bool):
+                raise ConfigError(f"{name} of endpoint {self.model!r} is {getattr(self, name)!r}; expected true or false.")
+        if self.cache and self.temperature != 0:
+            raise ConfigError(
+                f"cache of endpoint {self.model!r} is on at temperature {self.temperature}; it would freeze one sample. "
+                f"Set temperature = 0, or leave cache out."
+            )
         if self.structured not in get_args(Structured):
             known = ", ".join(get_args(Structured))
             raise ConfigError(f"structured of endpoint {self.model!r} is {self.structured!r}; expected one of {known}.")
@@ -136,7 +170,10 @@ class Endpoint:
 SETTINGS = tuple(f.name for f in fields(Endpoint) if f.name not in ("model", "url"))
 JOB_SETTINGS = tuple(name for name in SETTINGS if not name.startswith("key"))
 """What a job's table `[endpoints.<role>]` may set. A job is saved and passed on, so it neither holds nor names a key."""
-PATIENCE = ("timeout_s", "max_retries", "backoff_s", "max_wait_s")
+PATIENCE = (
+    *("timeout_s", "max_retries", "backoff_s", "max_wait_s", "dead_after_s"),
+    *("at_once", "requests_per_minute", "tokens_per_minute", "usd_read", "usd_written"),
+)
 """Settings that may change while a run goes on: they bear on whether a model answers, not on what it answers."""
 
 
@@ -171,6 +208,28 @@ def parse_endpoint(spec: str, role: Role | None = None, **settings: Any) -> Endp
             f"e.g. {model}@http://localhost:8000/v1."
         )
     return Endpoint(spec.strip().removesuffix("@"), **settings)
+
+
+def parse_endpoints(spec: str, role: Role | None = None, **settings: Any) -> list[tuple[Endpoint, float]]:
+    """The endpoints of a command-line text, with weights: `MODEL@URL[*W],URL[*W],...`; a URL alone has the model before it.
+
+    >>> [(e.url, w) for e, w in parse_endpoints("qwen3@http://a:8000/v1*2,http://b:8000/v1")]
+    [('http://a:8000/v1', 2.0), ('http://b:8000/v1', 1.0)]
+    """
+    found: list[tuple[Endpoint, float]] = []
+    for part in spec.split(","):
+        text, star, weight = part.strip().rpartition("*")
+        text = text if star else weight
+        try:
+            share = float(weight) if star else 1.0
+        except ValueError:
+            share = 0.0
+        if not (share > 0 and math.isfinite(share)):
+            raise ConfigError(f"The weight in {part.strip()!r:.80} is {weight!r:.20}; expected a number above 0, as in ...*2.")
+        if found and text.startswith(("http://", "https://")):
+            text = f"{found[-1][0].model}@{text}"
+        found.append((parse_endpoint(text, role, **settings), share))
+    return found
 
 
 def _checked_url(url: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
+from userrl.core import Place
 from userrl.errors import EndpointError
 from userrl.llm.endpoint import Endpoint
 from userrl.llm.wire import Completion
@@ -27,7 +28,7 @@ class FakeClient:
     """
 
     def __init__(self, replies: Iterable[Reply] | Callable[[Messages], Reply], endpoint: Endpoint | None = None) -> None:
-        self.endpoint = endpoint or Endpoint("fake", "http://fake.invalid/v1")
+        self.endpoint, self.down = endpoint or Endpoint("fake", "http://fake.invalid/v1"), False
         self.calls: list[dict[str, Any]] = []
         self._answer = replies if callable(replies) else None
         self._listed = iter(()) if callable(replies) else iter(replies)
@@ -40,6 +41,7 @@ class FakeClient:
         schema: Mapping[str, Any] | None = None,
         seed: int | None = None,
         temperature: float | None = None,
+        place: Place | None = None,
     ) -> Completion:
         """The next reply. Raises EndpointError when the list is used up."""
         given = {"tools": tools, "schema": schema, "seed": seed, "temperature": temperature}
@@ -79,6 +81,14 @@ class Response:
     delay_s: float = 0.0
     hang_up: bool = False
     """Close the connection instead of answering."""
+    cut_after: int | None = None
+    """Close it after so many bytes of the body."""
+
+    def bytes(self) -> bytes:
+        """The body as it is sent."""
+        if isinstance(self.body, bytes):
+            return self.body
+        return (self.body if isinstance(self.body, str) else json.dumps(self.body)).encode()
 
 
 Answer = Response | str
@@ -113,7 +123,7 @@ async def fake_server(handler: Callable[[Request], Answer | Awaitable[Answer]]) 
     """
     count = 0
 
-    async def answer(request: web.Request) -> web.Response:
+    async def answer(request: web.Request) -> web.StreamResponse:
         nonlocal count
         number, count = count, count + 1
         answered = handler(Request(number, request.path, dict(request.headers), await request.json()))
@@ -122,12 +132,15 @@ async def fake_server(handler: Callable[[Request], Answer | Awaitable[Answer]]) 
         await asyncio.sleep(response.delay_s)
         if response.hang_up and request.transport is not None:
             request.transport.abort()
-        body = response.body
-        if isinstance(body, str):
-            body = body.encode()
-        elif not isinstance(body, bytes):
-            body = json.dumps(body).encode()
-        return web.Response(body=body, status=response.status, headers=response.headers)
+        body = response.bytes()
+        if response.cut_after is None or request.transport is None:
+            return web.Response(body=body, status=response.status, headers=response.headers)
+        part = web.StreamResponse(status=response.status, headers=response.headers)
+        part.content_length = len(body)
+        await part.prepare(request)
+        await part.write(body[: response.cut_after])
+        request.transport.abort()
+        return part
 
     app = web.Application(client_max_size=2**26)
     app.router.add_route("*", "/{path:.*}", answer)

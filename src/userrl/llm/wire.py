@@ -12,15 +12,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic_core import to_json
 
 from userrl.errors import EndpointError, EndpointRefused
 from userrl.llm.endpoint import OPENAI_URL, Endpoint
 
 QUOTED = 300
 """Characters of an answer that an error message quotes at most."""
+
+Health = Literal["down", "busy", "well"]
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _NAME = re.compile(r"[^a-zA-Z0-9_-]+")
@@ -48,18 +51,23 @@ class Completion:
     finish_reason: str = ""
     reasoning: str = ""
     """The model's thinking, where the endpoint shows it."""
+    shared: bool = False
+    """The answer was paid for by another call."""
 
 
 class Passing(Exception):
     """A failure that may pass: tried again, and raised as `final` when it does not pass.
 
     `what` happened, as the middle of a sentence; `advice` is a sentence of its own; `wait_s` is what the
-    endpoint asked for.
+    endpoint asked for; `health` is that of the endpoint: "down", as far as can be told; "busy", taking no more for now; or
+    "well", having failed at this request alone.
     """
 
-    def __init__(self, final: type[EndpointError], what: str, advice: str, wait_s: float | None = None) -> None:
+    def __init__(
+        self, final: type[EndpointError], what: str, advice: str, wait_s: float | None = None, health: Health = "down"
+    ) -> None:
         super().__init__(what)
-        self.final, self.what, self.advice, self.wait_s = final, what, advice, wait_s
+        self.final, self.what, self.advice, self.wait_s, self.health = final, what, advice, wait_s, health
 
 
 def clean(text: str) -> str:
@@ -94,13 +102,14 @@ def encode(
         # OpenAI's newer models refuse `max_tokens`; some other servers know nothing else.
         body["max_completion_tokens" if endpoint.url == OPENAI_URL else "max_tokens"] = endpoint.max_tokens
     body.update(endpoint.extra)
-    text = json.dumps(body, ensure_ascii=False)
     try:
-        if "\\u00" not in text:
-            return text.encode()
-    except UnicodeEncodeError:
+        data: bytes = to_json(body)
+        if b"\\u00" not in data:
+            return data
+    except ValueError:  # lone surrogates
         pass
-    return json.dumps(_clean_all(body), ensure_ascii=False).encode()
+    cleaned: bytes = to_json(_clean_all(body))
+    return cleaned
 
 
 def _clean_all(value: Any) -> Any:
@@ -171,10 +180,17 @@ def read_answer(
         EndpointRefused: no retry will change it (redirects, 401, 402, 403, 404, 405, no quota left).
         EndpointError: any other answer without a usable completion.
     """
+    if 200 <= status < 300 and b'"error"' not in raw:
+        try:  # the usual answer, read in one go
+            answer = _Answer.model_validate_json(raw)
+        except ValidationError:
+            answer = None
+        if answer is not None and answer.choices:
+            return _completion(endpoint, answer)
     parsed = _parsed(raw)
     complaint = _complaint(parsed)
     if 200 <= status < 300 and complaint is None:
-        return _completion(endpoint, key, parsed, raw)
+        return _completion(endpoint, _checked(endpoint, key, parsed, raw))
     said, where = quote(complaint.encode(errors="replace") if complaint else raw, key), str(endpoint)
     if 200 <= status < 300:
         # Gateways report a failure of the model behind them as a success with an error object in it.
@@ -200,7 +216,8 @@ def read_answer(
             limit = f"more than max_wait_s={endpoint.max_wait_s:g}"
             raise EndpointError(f"{where} asks to wait {wait_s:.0f} s, {limit} ({seen}). Try again later, or raise max_wait_s.")
         advice = "Send fewer requests at once." if status == 429 else "See the server's log, or try again later."
-        raise Passing(EndpointError, f"{where} answered {seen}", advice, wait_s)
+        health: Health = "busy" if status in (409, 429) else "well" if status == 500 else "down"
+        raise Passing(EndpointError, f"{where} answered {seen}", advice, wait_s, health)
     raise EndpointError(
         f"{where} rejected the request ({seen}). If it lacks structured output or tools, set structured='none' or tools=False "
         f"for this endpoint; if the talk is too long for the model, choose one with a longer context."
@@ -236,7 +253,7 @@ def _code(parsed: Any) -> int | None:
     return code if isinstance(code, int) and 400 <= code < 600 else None
 
 
-def _completion(endpoint: Endpoint, key: SecretStr | None, parsed: Any, raw: bytes) -> Completion:
+def _checked(endpoint: Endpoint, key: SecretStr | None, parsed: Any, raw: bytes) -> _Answer:
     if parsed is None:
         raise EndpointError(f"{endpoint} answered {quote(raw, key)}, which is not JSON. Check the URL: it usually ends in /v1.")
     try:
@@ -248,6 +265,10 @@ def _completion(endpoint: Endpoint, key: SecretStr | None, parsed: Any, raw: byt
         raise EndpointError(f"{endpoint} sent no chat completion: {what}") from None
     if not answer.choices:
         raise EndpointError(f"{endpoint} sent a completion without choices. It sent {quote(raw, key)}.")
+    return answer
+
+
+def _completion(endpoint: Endpoint, answer: _Answer) -> Completion:
     message, usage = answer.choices[0].message, answer.usage or _Usage()
     content = message.content
     if isinstance(content, list):
@@ -266,11 +287,17 @@ def _completion(endpoint: Endpoint, key: SecretStr | None, parsed: Any, raw: byt
         reasoning=told if isinstance(told, str) else thought,
     )
     if not content.strip() and not done.tool_calls and (done.reasoning or done.usage.thought):
-        raise EndpointError(
-            f"{endpoint} sent only its reasoning and no reply (finish reason {done.finish_reason or 'not given'!r}). "
-            f"Raise max_tokens, or have it think less, e.g. with extra={{'reasoning_effort': 'low'}}."
-        )
+        raise _only_thought(endpoint, done)
     return done
+
+
+def _only_thought(endpoint: Endpoint, done: Completion) -> EndpointError:
+    failure = EndpointError(
+        f"{endpoint} sent only its reasoning and no reply (finish reason {done.finish_reason or 'not given'!r}). "
+        f"Raise max_tokens, or have it think less, e.g. with extra={{'reasoning_effort': 'low'}}."
+    )
+    failure.usage = done.usage
+    return failure
 
 
 def _plain(call: _Call) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from string import Template
 from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -18,8 +19,9 @@ YES_NO = {"yes": True, "y": True, "no": False, "n": False}
 class HumanSeat:
     """Shows a person what is new in a query and asks for the reply, field by field.
 
-    What was shown or typed once (the wishes, what was said before) is not shown again; the agent's new words are, also
-    where it repeats itself. Waits without letting other episodes go on.
+    It sees what a model would be shown: the facts that the template names (all of them where it names none). What was
+    shown or typed once (the wishes, what was said before) is not shown again; the agent's new words are, also where it
+    repeats itself. Waits without letting other episodes go on.
 
     Args:
         ask: given what to ask for ("you" where a reply is one field), returns the line that was typed.
@@ -40,8 +42,11 @@ class HumanSeat:
 
     async def answer(self, query: Query[R]) -> R:
         """The person's reply, asked for until it fits."""
-        for name in sorted(query.facts, key=query.untrusted.__contains__):
-            self._tell(name, query.facts[name], name in query.untrusted)
+        named = {match["named"] or match["braced"] for match in Template.pattern.finditer(query.template)} - {None}
+        shown = {name: fact for name, fact in query.facts.items() if not named or name in named}
+        self._seen.update(_key(fact) for name, fact in shown.items() if name in query.untrusted and isinstance(fact, str))
+        for name in sorted(shown, key=query.untrusted.__contains__):
+            self._tell(name, shown[name], name in query.untrusted)
         model = cast(type[BaseModel], query.reply)
         while True:
             try:
@@ -55,7 +60,7 @@ class HumanSeat:
 
     def _tell(self, name: str, fact: Any, agents: bool) -> None:
         if isinstance(fact, list | tuple):
-            fact = [item for item in fact if _key(item) not in self._seen]
+            fact = [item for item in fact if not self._is_old(item)]
             self._seen.update(map(_key, fact))
             if not fact:
                 return
@@ -63,6 +68,10 @@ class HumanSeat:
             return
         self._seen.add(_key(fact))
         self.show(name, fact, agents)
+
+    def _is_old(self, item: Any) -> bool:
+        """Whether an item of a list, or the text that stands in it, was shown or typed before."""
+        return _key(item) in self._seen or (isinstance(item, Mapping) and _key(item.get("text")) in self._seen)
 
     def _field(self, name: str, field: Any, *, alone: bool) -> Any:
         """A line as the field's value: text, one of the values allowed, yes or no, else JSON."""

@@ -6,7 +6,7 @@ from typing import Literal, TypeVar
 
 from userrl.core import Cast, Query
 from userrl.errors import ReplyError, boundary
-from userrl.llm.client import Client
+from userrl.llm.client import Client, sampling_seed
 from userrl.llm.replies import parse_reply, render_query, schema_of
 from userrl.render import Message
 
@@ -29,13 +29,14 @@ class LLMSeat:
         """
         with boundary(self.role):
             messages, schema = render_query(query), schema_of(query.reply)
-            reply = (await self.client.chat(messages, schema=schema)).content
+            seed = sampling_seed(self.client.endpoint, self.role, query.place)
+            reply = (await self.client.chat(messages, schema=schema, seed=seed, place=query.place)).content
             try:
                 return parse_reply(reply, query.reply)
             except ReplyError as error:
-                problem = error
+                problem = str(error)  # the error itself would keep this frame, and so the reply, alive
             messages += _repair(reply, problem)
-            reply = (await self.client.chat(messages, schema=schema)).content
+            reply = (await self.client.chat(messages, schema=schema, seed=seed, place=query.place)).content
             try:
                 return parse_reply(reply, query.reply)
             except ReplyError as error:
@@ -46,7 +47,7 @@ class LLMSeat:
                 ) from None
 
 
-def _repair(reply: str, problem: ReplyError) -> list[Message]:
+def _repair(reply: str, problem: str) -> list[Message]:
     return [
         {"role": "assistant", "content": reply[:ECHO] or "(empty)"},
         {"role": "user", "content": f"That reply cannot be used. {problem} Reply again, with the corrected JSON object alone."},
