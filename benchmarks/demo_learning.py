@@ -24,7 +24,7 @@ from userrl.store import read
 BEFORE, AFTER, SHUFFLED = "after-SFT", "after-GRPO", "after-GRPO-wrong-opening"
 BEFORE_GREEDY, AFTER_GREEDY = "after-SFT-greedy", "after-GRPO-greedy"
 OTHERS = (BEFORE, AFTER, BEFORE_GREEDY, AFTER_GREEDY, SHUFFLED, "imitated-expert", "expert", "random-weights")
-WITHOUT_SKILL = ("random", "fixed_list", "fixed_bundles", "repeat_one", "all_at_once", "blind_answer")
+WITHOUT_SKILL = ("random", "random_question", "fixed_list", "fixed_bundles", "repeat_one", "all_at_once", "blind_answer")
 
 
 def run(seed: int, out: Path, config: str | None) -> Path:

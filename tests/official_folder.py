@@ -42,6 +42,12 @@ def statement(key: str, claim: str) -> dict[str, Any]:
     return {"id": key, "claim": claim, "argument": f"{claim} Experience shows it.", "split": "train"}
 
 
+def tau(key: str) -> dict[str, Any]:
+    actions = [{"name": "get_user_details", "kwargs": {"user_id": "ada_voss_1111"}}]
+    told = {"user_id": "ada_voss_1111", "instruction": "You are Ada Voss.", "actions": actions, "outputs": []}
+    return {"id": key, "obs": "Hello.", "info": {"task": told, "source": "user"}}
+
+
 def files() -> dict[str, Any]:
     """Path -> value of every file."""
     return {
@@ -52,8 +58,8 @@ def files() -> dict[str, Any]:
         "data/telepathy_entities.json": [entity(1, "Fixture Newt"), entity(2, "Fixture Vole")],
         "data/persuasion_statements.json": [statement("P1", "Dogs should wear hats."), statement("P2", "Cats should vote.")],
         "data/bamboogle_questions.json": [{"id": "Bamboogle-1", "question": "Who wrote our fixture?", "answer": "nobody"}],
-        "data/tau_train.json": [{"id": "retail-train-000", "obs": "Hello."}],
-        "data/tau_test.json": [{"id": "retail-000", "obs": "Hello."}],
+        "data/tau_train.json": [tau("retail-train-000")],
+        "data/tau_test.json": [tau("retail-000")],
         "splits.json": splits(),
     }
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from userrl.errors import EndpointRefused, MissingExtra, ReplyError, SeatError, boundary, needs
+from userrl.errors import DeadlinePassed, EndpointRefused, MissingExtra, ReplyError, SeatError, boundary, needs
 
 
 @pytest.mark.parametrize("kind", [SeatError, ReplyError, EndpointRefused])
@@ -29,6 +29,11 @@ def test_boundary_lets_every_other_exception_pass_unchanged(error: BaseException
 def test_boundary_names_a_role_once() -> None:
     with pytest.raises(SeatError, match=r"^judge: no answer$"), boundary("judge"), boundary("judge"):
         raise SeatError("no answer")
+
+
+def test_boundary_blames_nobody_for_a_deadline() -> None:
+    with pytest.raises(DeadlinePassed, match=r"^too late$"), boundary("judge"):
+        raise DeadlinePassed("too late")
 
 
 def test_boundary_without_a_failure_does_nothing() -> None:

@@ -18,7 +18,7 @@ PACKAGE = ROOT / "src" / "userrl"
 STEPS = (
     {"core", "errors"},
     {"store", "config", "llm", "rewards", "render"},
-    {"data", "users", "scripted"},
+    {"data", "users", "scripted", "calls"},
     {"gyms"},
     {"agents"},
     {"rollout"},

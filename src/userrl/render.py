@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 from userrl.core import INVALID, Action, Episode
@@ -77,14 +78,31 @@ def messages(episode: Episode, system: str, *, show_reward: bool = False, native
         called = turn.action.kind != INVALID
         feedback = f"{turn.feedback}\nReward: {turn.reward:g}" if show_reward else turn.feedback
         if native_tools and called:
-            arguments = json.dumps({"choice": turn.action.kind, "content": turn.action.text}, ensure_ascii=False)
-            call = {"id": f"call_{i}", "type": "function", "function": {"name": TOOL_NAME, "arguments": arguments}}
-            out.append({"role": "assistant", "content": None, "tool_calls": [call]})
+            function = {"name": TOOL_NAME, "arguments": arguments(turn.action)}
+            out.append(
+                {
+                    "role": "assistant",
+                    "content": None,
+                    "tool_calls": [{"id": f"call_{i}", "type": "function", "function": function}],
+                }
+            )
             out.append({"role": "tool", "tool_call_id": f"call_{i}", "content": feedback})
         else:
             out.append({"role": "assistant", "content": written(turn.action)})
             out.append({"role": "user" if native_tools else "tool", "content": feedback})
     return out
+
+
+def arguments(action: Action) -> str:
+    """The arguments of an action's call, as JSON. Asked for again in every later turn."""
+    return (_short_arguments if len(action.text) < 1000 else _arguments)(action.kind, action.text)
+
+
+def _arguments(kind: str, text: str) -> str:
+    return json.dumps({"choice": kind, "content": text}, ensure_ascii=False)
+
+
+_short_arguments = lru_cache(maxsize=20_000)(_arguments)
 
 
 def read_text(reply: str) -> Action:

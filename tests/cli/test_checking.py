@@ -22,7 +22,7 @@ def test_the_golden_extracts_pass_and_each_file_is_counted(cli: Callable[..., An
     assert re.fullmatch(r"[1-9]\d* passed, 0 failed", last)
     assert table[1].split() == ["file", "compared", "not", "compared", "failed"]
     rows = [line.split() for line in table[3:]]
-    assert [row[0] for row in rows] == sorted(file.name for file in GOLDEN.iterdir())
+    assert [row[0] for row in rows] == sorted(file.name for file in GOLDEN.iterdir() if file.is_file())
     assert sum(int(row[1]) for row in rows) == int(last.split()[0])
     assert {row[3] for row in rows} == {"0"}
 
@@ -119,3 +119,12 @@ def test_a_change_of_tasks_that_is_meant_is_recorded(cli: Callable[..., Any], ow
     assert (entry["count"], entry["license"]) == (2, "CC0-1.0")
     assert entry["sha256"].startswith(done.out.split()[-1].rstrip("…"))
     assert find("own").tasks("test")[1].id == "b"
+
+
+def test_the_bias_of_every_estimator_is_measured_and_printed(cli: Callable[..., Any]) -> None:
+    done = cli("check", "bias", "--groups", "4000", "--group-size", "4")
+    assert done.code == 0
+    rows = [line.split() for line in done.out.splitlines()]
+    assert ["estimator", "credit", "verdict", "bias", "factor", "rest"] in rows
+    assert ["rloo", "equalized", "unbiased"] in [row[:3] for row in rows]
+    assert ["mt_grpo", "(none)", "biased"] in [row[:3] for row in rows]

@@ -78,6 +78,11 @@ def test_a_check_prints_a_line_for_each_set_built_in_and_imported(cli: Any, offi
     [
         (lambda text: text.replace("func-33", "func-34"), "field 'id' repeats 'func-34'"),
         (lambda text: text.replace('"expected":', '"expects":'), "Import the official data again"),
+        (lambda text: text.replace('"expected":', '"expects":'), "line 1, task 'func-40': field 'hidden.expected' is missing"),
+        (
+            lambda text: text.replace('"test_case":[', '"test_case":[0,'),
+            "line 1, task 'func-40': field 'hidden.test_case' is [0, ",
+        ),
         (lambda text: text.replace('"prompt":', '"said":'), "line 1: field 'prompt' is missing"),
     ],
 )
@@ -126,3 +131,16 @@ def test_a_task_is_shown_without_control_characters_and_markup(cli: Any, tmp_pat
 def test_a_task_that_is_not_there_is_answered_with_its_near_miss(refused: Callable[..., str], cli: Any, official: Path) -> None:
     cli("data", "import", "userrl", official)
     assert "No task of gym 'function' named 'func-333'. Did you mean 'func-33'" in refused("data", "show", "function", "func-333")
+
+
+def test_tau_bench_is_imported_and_its_tasks_are_listed(cli: Any, data_home: Path) -> None:
+    done = cli("data", "import", "tau-bench", Path(__file__).parents[1] / "data" / "tau_bench")
+    assert done.code == 0
+    assert "official/retail: a database of 9 records" in done.out
+    assert "official-airline-test: 2 tasks" in done.out
+    assert f"Imported tau-bench into {data_home}." in done.out
+    assert "tau/official-retail-test: ok, 3 tasks, imported" in cli("data", "check", "tau").out
+
+
+def test_a_folder_without_tau_bench_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert "cannot be read" in refused("data", "import", "tau-bench", tmp_path)

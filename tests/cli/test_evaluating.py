@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from userrl.evaluate.metrics import summarize
+from userrl.evaluate.metrics import figures, summarize
 from userrl.llm.fake import Request, Response, completion
 from userrl.render import call_text
 from userrl.store import read
@@ -25,12 +25,21 @@ def test_an_evaluation_prints_its_figures_and_keeps_its_episodes(cli: Callable[.
     episodes = list(read(tmp_path / "run" / "episodes.jsonl"))
     assert len(episodes) == 24
     for s in summarize(sorted(episodes, key=lambda e: e.key)):
-        [line] = [line for line in lines if line.startswith(f"{s.gym} ") and "[" in line]
+        line, passes = [line for line in lines if line.startswith(f"{s.gym} ") and "[" in line]
+        assert f" {s.passes[0].any.mean:.0%} [" in passes
         assert f" {s.score.mean:.2f} [" in line
         assert f" {s.share.mean:.3f} [" in line
         assert f" {s.solved.mean:.0%} [" in line
         label, part = next(iter(s.mix.items()))
         assert f"{s.gym} {label} {part:.1%}" in " ".join(done.out.split())
+        assert s.effort is not None
+        [effort] = [line.split() for line in lines if line.startswith(f"{s.gym} ") and line.count("%") == 4 and "," not in line]
+        assert effort[1:3] == [f"{s.time_weighted:.2f}", f"{s.effort.questions:.1f}"]
+    for average in figures(sorted(episodes, key=lambda e: e.key)).averages:
+        [line] = [line for line in lines if line.startswith(f"{average.gym} ")]
+        assert f" {average.score.mean:.2f} [" in line
+        assert f" {average.solved.mean:.0%} [" in line
+    assert "held the truth in 93.5% to 95.2%" in " ".join(done.out.split())
     assert done.err.splitlines()[-1].startswith("eval expert:0.6  24/24  mean reward ")
 
 
@@ -156,6 +165,6 @@ def test_episodes_that_failed_are_counted_apart_and_played_anew_by_resume(
     assert ", 1 failed" in done.err
     broken["yes"] = False
     done = cli(*command, "--resume")
-    assert "failed" not in done.out
+    assert "/4" not in done.out
     assert "failure" not in done.err
     assert len({e.key for e in read(tmp_path / "run" / "episodes.jsonl") if e.stop != "error"}) == 4

@@ -61,12 +61,12 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None
 RECORD = "from userrl.cli import main; main(['data', 'record', 'hot_cold'])"
 
 
-def run(folder: Path, *args: str) -> str:
-    """What another Python prints that knows the gym in this folder."""
+def run(folder: Path, *args: str, fails: bool = False) -> str:
+    """What another Python prints that knows the gym in this folder, on one line if it is to fail."""
     environment = {**os.environ, "PYTHONPATH": str(folder / "src"), "NO_COLOR": "1"}
     done = subprocess.run([sys.executable, *args], cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    assert (done.returncode != 0) is fails, done.stdout + done.stderr
+    return " ".join(done.stderr.split()) if fails else done.stdout
 
 
 # --- the command ---------------------------------------------------------------------------------------------------
@@ -187,6 +187,11 @@ def test_recording_the_tasks_of_the_guide_anew_changes_nothing(tmp_path: Path) -
     run(folder, "-c", RECORD)
     assert manifest.read_bytes() == before
     tasks = manifest.with_name("train.jsonl")
-    tasks.write_text(tasks.read_text("utf-8").splitlines()[0] + "\n", "utf-8")
+    broken = tasks.read_text("utf-8").replace('"number":24', '"number":240')
+    tasks.write_text(broken, "utf-8")
+    said = run(folder, "-c", RECORD, fails=True)
+    assert "train.jsonl, line 2, task 'hot_cold-24': field 'hidden.number' is 240; expected less than or equal to 100." in said
+    assert manifest.read_bytes() == before
+    tasks.write_text(broken.splitlines()[0] + "\n", "utf-8")
     run(folder, "-c", RECORD)
     assert json.loads(manifest.read_text("utf-8"))["sets"]["train"]["count"] == 1

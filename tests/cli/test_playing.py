@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from userrl.cli import playing
-from userrl.core import Episode
+from userrl.cli.show import answerer, readable
+from userrl.core import Action, Episode
 from userrl.gyms.base import find, known
 from userrl.llm.fake import Request, Response, completion
 from userrl.store import read
@@ -85,6 +86,34 @@ def test_the_choices_of_a_gym_are_explained_and_typed_before_the_text(cli: Calla
 def answers(gym: str, task: str) -> list[str]:
     """A sentence for every wish of a task of intention."""
     return [detail["answer"] for detail in find(gym).task(task).hidden["details"]]
+
+
+def test_a_person_at_the_desk_is_shown_the_policy_and_one_in_the_users_seat_no_script(cli: Callable[..., Any]) -> None:
+    agent = cli("play", "tau", "--seed", "1", stdin="")
+    assert "Find out first who is writing." in " ".join(agent.out.split()) or "Ask for the user id" in " ".join(agent.out.split())
+    user = cli("play", "tau", "--seed", "1", "--as", "user", stdin="")
+    assert "instruction" in user.out and "insists" not in user.out
+
+
+def test_it_is_told_apart_who_answers_the_user_the_tools_or_the_gym(cli: Callable[..., Any], tmp_path: Path) -> None:
+    typed = ["search tools", 'answer {"name": "think", "arguments": {"thought": "x"}}', "action How can I help you?"]
+    done = cli("play", "tau", "--task", find("tau").tasks("test")[0].id, "--out", "game.jsonl", stdin="\n".join(typed) + "\n")
+    lines = [line for line in done.out.splitlines() if line.startswith(("user", "tools", "gym"))]
+    assert [line.split()[0] for line in lines] == ["user", "tools", "tools", "user"] * 2
+    assert "            order_id: string. Number of the order" in done.out
+    assert answerer("tau", Action("invalid", raw="x")) == "gym"
+
+
+def test_json_of_several_levels_is_shown_with_its_levels() -> None:
+    assert readable('{"id": "A1", "items": [{"name": "Lamp", "options": {"color": "red"}}, {"name": "Vase"}]}') == (
+        "A1: items (name Lamp, options (color red)), (name Vase)"
+    )
+    assert readable('[{"id": "A1", "price": 2}, {"id": "B2", "price": 3}]') == "A1: price 2\nB2: price 3"
+    assert readable('{"name": "f", "description": "Do.", "parameters": {"properties": {"x": {"enum": [1, 2]}, "y": {}}}}') == (
+        "f: Do.\n    x: one of 1, 2. \n    y: anything. "
+    )
+    for text in ("[1] is a note", "{broken", '{"parameters": {"properties": {"x": 3}}}', "[]", "{}"):
+        assert readable(text)
 
 
 def test_a_person_plays_the_user_against_the_expert_and_sees_the_wishes_once(cli: Callable[..., Any], tmp_path: Path) -> None:

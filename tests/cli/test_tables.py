@@ -1,6 +1,7 @@
 """What the terminal shows: tables that fit 80 columns, text that cannot do harm, progress."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from rich.console import Console
 
 from userrl.cli import show
 from userrl.core import INVALID, Action, Episode, Task, Turn
-from userrl.evaluate.metrics import Summary, summarize
+from userrl.evaluate.metrics import WITHIN, Effort, Passes, Summary, summarize
 from userrl.evaluate.statistics import Interval
 from userrl.gyms.base import find
 
@@ -51,6 +52,27 @@ def test_a_table_of_scores_fits_80_columns_with_whole_headings_and_intervals(row
             assert "5.25 [4.88, 5.50]" in line
             assert "0.875 [0.750, 1.000]" in line or "0.88 [0.75, 1.00]" in line
             assert "88% [75, 100]" in line
+
+
+@pytest.mark.parametrize("rows", [ROWS["two gyms"], ROWS["failures"]], ids=["two gyms", "failures"])
+def test_averages_stand_below_the_gyms_and_fit_in_too(rows: Sequence[tuple[str, Summary]]) -> None:
+    averages = [replace(summary(episodes=12_345, errors=rows[1][1].errors), gym=name) for name in ("micro", "macro")]
+    table = lines(show.summary_table(rows, "", averages))
+    assert [line.split()[0] for line in table[-2:]] == ["micro", "macro"]
+    assert all(len(line) <= 80 and "…" not in line for line in table)
+    assert not columns(rows) ^ {str(column.header) for column in show.summary_table(rows, "", averages).columns}
+
+
+def test_what_users_and_attempts_took_fits_80_columns() -> None:
+    effort = Effort(12.3, 1234.0, 1234.0, 10.2, 1.0, dict.fromkeys(WITHIN, 1.0))
+    passes = (Passes(8, SHARE, SHARE), Passes(16, SHARE, SHARE))
+    both = [replace(summary(gym), time_weighted=1.25, effort=effort, passes=passes) for gym in ("intention", "telepathy")]
+    table = show.passes_table(both)
+    assert table is not None
+    for line in [*lines(show.effort_table(both)), *lines(table)]:
+        assert len(line) <= 80 and "…" not in line
+    assert lines(table)[-1].split() == ["16", "88%", "[75,", "100]", "88%", "[75,", "100]", "240"]
+    assert show.passes_table([summary()]) is None
 
 
 def columns(rows: Sequence[tuple[str, Summary]]) -> set[str]:
@@ -175,3 +197,19 @@ def test_the_summary_of_an_evaluation_is_read_from_its_episodes() -> None:
     good = episode("intention", Turn(Action("action", "When?"), "Now.", 0.5, label="relevant"), stop="turn_limit", max_turns=1)
     [line] = lines(show.summary_table([("m", s) for s in summarize([good])], ""))[2:]
     assert line.startswith("0.50 [0.50, 0.50]")
+
+
+def test_parts_of_a_gyms_tasks_and_an_agent_that_does_nothing_get_lines_of_their_own() -> None:
+    part, nothing = replace(summary(episodes=104), gym="intention: long ones"), summary(episodes=126, score=SHARE)
+    table = show.parts_table([(name, replace(summary(), parts=(part,), idle=nothing)) for name in ("expert:0.8", "m@http://x")])
+    assert table is not None
+    first, second, last = lines(table)[2:]
+    assert first.split()[:4] == ["expert:0.8", "intention:", "long", "ones"]
+    assert second.split()[0] == "m"
+    assert last.startswith("(does nothing)  all")
+    assert "0.88 [0.75, 1.00]" in last and last.endswith("126")
+    assert all(len(line) <= 80 for line in lines(table))
+
+
+def test_gyms_without_parts_get_no_second_table() -> None:
+    assert show.parts_table([("expert", summary()), ("expert", summary("function"))]) is None

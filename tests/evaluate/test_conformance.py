@@ -124,6 +124,13 @@ class LeakingInTheSystemMessage(Riddle):
         return f"Find out what the user thinks of. Not for you: {task.hidden['secret']}"
 
 
+class OfTwoRooms(Riddle):
+    """Tells each task the rules of its room, in which words of some hidden parts occur."""
+
+    def system(self, task: Task) -> str:
+        return "By the sea you may meet the lighthouse keeper." if "sea" in task.hidden["hint"] else "In town nobody is alone."
+
+
 class PayingTooOften(Riddle):
     async def step(self, episode: Episode, action: Action, cast: Cast) -> Turn:
         return Turn(action, "Fine.", reward=0.6)
@@ -276,6 +283,13 @@ def test_a_secret_is_looked_for_as_whole_words_in_texts_and_in_lists(told: str, 
     assert any("feeds back the hidden text" in f for f in check_gym(Telling, tasks=[task]).failures) == leak
     given = replace(task, prompt="Is it red, or is it blue?")
     assert not check_gym(Telling, tasks=[given]).failures
+
+
+def test_a_system_message_shared_with_tasks_that_hide_something_else_tells_nothing() -> None:
+    other = replace(TASKS[0], id="gull", hidden={"secret": "a seagull", "hint": "It flies beside the sea."})
+    assert not check_gym(OfTwoRooms, tasks=[*TASKS, other]).failures
+    [failure] = check_gym(OfTwoRooms, tasks=TASKS).failures
+    assert "holds the hidden text 'the lighthouse keeper' of task keeper" in failure
 
 
 def test_a_sentence_of_a_longer_hidden_text_is_caught() -> None:

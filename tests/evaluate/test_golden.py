@@ -41,9 +41,10 @@ def test_the_extracts_agree_with_our_rules_under_compat() -> None:
         "persuade.jsonl": (9, 6, 0),
         "search.jsonl": (10, 4, 0),
         "telepathy.jsonl": (9, 4, 0),
+        "travel.jsonl": (16, 3, 0),
         "turtle.jsonl": (8, 4, 0),
     }
-    assert {path.name for path in EXTRACTS.iterdir()} == set(expected)
+    assert {path.name for path in EXTRACTS.iterdir() if path.is_file()} == set(expected)
     results = check([EXTRACTS / name for name in expected])
     assert {r.name: (r.compared, r.not_compared, r.failed) for r in results} == expected
     assert not any(r.messages for r in results)

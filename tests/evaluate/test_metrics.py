@@ -8,7 +8,17 @@ from typing import Any
 import pytest
 
 from userrl.core import INVALID, Action, Episode, Task, Turn
-from userrl.evaluate.metrics import action_mix, effective_turns, share, summarize, total
+from userrl.evaluate.metrics import (
+    action_mix,
+    effective_turns,
+    figures,
+    needs_user,
+    share,
+    summarize,
+    time_weighted,
+    total,
+    user_turns,
+)
 from userrl.gyms.base import make
 from userrl.gyms.intention import detail
 
@@ -18,7 +28,8 @@ FUNCTION = make("function").tasks("train")[0]
 
 
 def episode(*turns: tuple[float, str], task: Task = TASK, stop: Any = "turn_limit", **fields: Any) -> Episode:
-    made = tuple(Turn(Action("action", "?"), "ok", reward=reward, label=label) for reward, label in turns)
+    facts = {"new": list(range(len(task.hidden["details"])))} if stop == "done" and "details" in task.hidden else {}
+    made = tuple(Turn(Action("action", "?"), "ok", reward=reward, label=label, facts=facts) for reward, label in turns)
     return Episode(task, made, stop, "user: gone" if stop == "error" else None, **fields)
 
 
@@ -79,3 +90,94 @@ def test_intervals_are_clustered_by_task() -> None:
     [fivefold] = summarize([episode((float(i % 2), ""), task=t, attempt=n) for i, t in enumerate(tasks) for n in range(5)])
     assert (fivefold.score.low, fivefold.score.high) == pytest.approx((once.score.low, once.score.high))
     assert fivefold.score.n == 50
+
+
+def said(kind: str, text: str, feedback: str, label: str = "", reward: float = 0.0) -> Turn:
+    return Turn(Action(kind, text), feedback, reward, label=label)
+
+
+def test_time_weighted_rewards_count_less_the_later_they_come() -> None:
+    assert time_weighted(episode((1.0, ""), (0.0, ""), (0.6, ""))) == pytest.approx(1.2)
+    assert time_weighted(episode()) == 0.0
+    [summary] = summarize([episode((1.0, "")), episode((0.0, ""), (1.0, ""), attempt=1)])
+    assert summary.time_weighted == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(
+    ("gym", "kind", "label", "needed"),
+    [
+        ("turtle", "action", "yes", True),
+        ("turtle", "answer", "better_answer", True),
+        ("travel", "search", "searched", False),
+        ("tau", "action", "talk", True),
+        ("tau", "answer", "read", False),
+        ("function", "action", "probe", False),
+        ("function", "answer", "correct", True),
+        ("search", "search", "found", False),
+        ("turtle", "finish", "finish", False),
+        ("turtle", INVALID, INVALID, False),
+        ("intention", "answer", INVALID, False),
+    ],
+)
+def test_a_turn_needs_a_person_for_a_reply_or_a_verdict(gym: str, kind: str, label: str, needed: bool) -> None:
+    assert needs_user(gym, said(kind, "x", "y", label)) is needed
+
+
+def test_effort_counts_what_the_user_reads_and_types() -> None:
+    task = Task("t", "turtle", "Why?", {"story": "s", "rubric": []})
+    turns = (
+        said("action", "a" * 40, "y" * 4, "yes"),
+        said("action", "a" * 20, "n" * 8, "repeated"),
+        said("answer", "b" * 60, "That is what you got right.", "better_answer", 1.0),
+        said(INVALID, "c" * 99, "Nothing was done.", INVALID),
+    )
+    [summary] = summarize([Episode(task, turns, "done"), Episode(task, turns[:1], "turn_limit", attempt=1)])
+    effort = summary.effort
+    assert effort is not None
+    assert (effort.questions, effort.read, effort.typed, effort.repeats) == (1.5, 160 / 8, 16 / 8, 0.5)
+    assert effort.rate == pytest.approx(4 / 5)
+    assert user_turns(Episode(task, turns)) == 3
+
+
+def test_solved_within_some_user_turns_leaves_out_what_took_more() -> None:
+    episodes = [episode(*[(0.1, "")] * n, stop="done", attempt=n) for n in (1, 3, 4)] + [episode((0.0, ""), attempt=9)]
+    effort = summarize(episodes)[0].effort
+    assert effort is not None
+    assert effort.within == {1: 0.25, 2: 0.25, 4: 0.75, 8: 0.75, 16: 0.75}
+
+
+def test_several_attempts_give_pass_at_k_and_pass_all_k() -> None:
+    other = Task("u", "intention", "", TASK.hidden)
+    episodes = [
+        episode((0.1, ""), task=task, stop="done" if one else "turn_limit", attempt=i)
+        for task, all_ in ((TASK, [True, False, True, False]), (other, [True, True]))
+        for i, one in enumerate(all_)
+    ]
+    [summary] = summarize(episodes)
+    assert [p.k for p in summary.passes] == [1, 2, 4]
+    one, two, four = summary.passes
+    assert (one.any.mean, one.all.mean, one.any.n) == (0.75, 0.75, 2)
+    assert (two.any.mean, two.all.mean) == pytest.approx(((5 / 6 + 1) / 2, (1 / 6 + 1) / 2))
+    assert (four.any.mean, four.all.mean, four.any.n) == (1.0, 0.0, 1)
+    assert summarize([episode((0.1, ""))])[0].passes == ()
+
+
+def test_the_micro_average_counts_tasks_and_the_macro_average_gyms() -> None:
+    tasks = [Task(str(i), "intention", "", TASK.hidden) for i in range(3)]
+    episodes = [episode((0.3, ""), task=task) for task in tasks] + [episode((1.0, "correct"), task=FUNCTION, stop="done")]
+    micro, macro = figures(episodes).averages
+    assert (micro.gym, macro.gym) == ("micro", "macro")
+    assert micro.score.mean == pytest.approx((3 * 0.3 + 1.0) / 4)
+    assert macro.score.mean == pytest.approx((0.3 + 1.0) / 2)
+    assert (macro.solved.mean, micro.solved.mean) == (0.5, 0.25)
+    assert (micro.tasks, micro.episodes, micro.errors) == (4, 4, 0)
+
+
+def test_there_is_no_average_of_one_gym_nor_of_one_without_scores() -> None:
+    assert figures([episode((0.3, ""))]).averages == ()
+    assert figures([episode((0.3, "")), episode(task=FUNCTION, stop="error")]).averages == ()
+
+
+def test_the_rate_of_failures_is_of_all_episodes() -> None:
+    [summary] = summarize([episode((0.3, "")), *(episode(stop="error", attempt=i) for i in (1, 2, 3))])
+    assert summary.invalid_rate == 0.75

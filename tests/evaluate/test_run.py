@@ -11,7 +11,7 @@ import pytest
 
 from userrl.core import Action, Agent, Cast, Episode, Query
 from userrl.errors import ConfigError, EndpointRefused, ReplyError, ResumeError, RunStopped, StoreError, UnknownName
-from userrl.evaluate.run import EvalJob, chosen_tasks, evaluate, plan
+from userrl.evaluate.run import EvalJob, chosen_tasks, evaluate, plan, planned
 from userrl.gyms.base import make
 from userrl.scripted import Acting, Scripted
 from userrl.store import read
@@ -36,7 +36,7 @@ class Counting:
 
 
 def played(folder: Path, agent: Agent, cast: Cast | None = None, job: EvalJob = JOB, **options: Any) -> list[Episode]:
-    return asyncio.run(evaluate(job, agent, cast or GYM.cast(), folder, **options))
+    return list(asyncio.run(evaluate(job, agent, cast or GYM.cast(), folder, **options)))
 
 
 def gone(word: str) -> Cast:
@@ -53,12 +53,13 @@ def gone(word: str) -> Cast:
 
 
 def test_a_plan_names_every_attempt_of_the_first_tasks_under_the_jobs_settings() -> None:
-    episodes = plan(EvalJob("x", tasks=2, attempts=3, max_turns=5, seed=7, rules={"compat": "userrl"}))
+    episodes = list(plan(EvalJob("x", tasks=2, attempts=3, max_turns=5, seed=7, rules={"compat": "userrl"})))
     ids = [t.id for t in GYM.tasks("test")[:2]]
     assert [(e.task.id, e.attempt) for e in episodes] == [(i, n) for i in ids for n in range(3)]
     assert {(e.seed, e.max_turns, e.rules["compat"], e.stop) for e in episodes} == {(7, 5, "userrl", "running")}
-    assert len(plan(EvalJob("x", gyms=("intention", "function"), tasks=4))) == 8
-    assert len(plan(EvalJob("x", split="validation"))) == 120
+    sized = [EvalJob("x", gyms=("intention", "function"), tasks=4), EvalJob("x", split="validation")]
+    sized.append(EvalJob("x", gyms=("function",), attempts=3))
+    assert [len(list(plan(job))) for job in sized] == [planned(job) for job in sized] == [8, 120, 180]
 
 
 def test_a_split_or_gym_that_does_not_exist_is_named() -> None:

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import math
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from userrl.evaluate.statistics import Interval, mean_interval, paired_interval
+from userrl.evaluate.statistics import (
+    COVERAGE_AT_40,
+    FLIPS,
+    Interval,
+    attempts_needed,
+    combined_detectable,
+    combined_interval,
+    detectable,
+    holm,
+    mean_interval,
+    paired_interval,
+    pass_all,
+    pass_at,
+    sign_flip_p,
+    student,
+    tasks_needed,
+)
 
 
 def width(interval: Interval) -> float:
@@ -92,3 +111,106 @@ def test_lists_of_different_lengths_are_refused() -> None:
 
 def test_an_interval_reads_as_a_mean_with_its_bounds() -> None:
     assert str(Interval(0.5, 0.25, 0.75, 4)) == "0.500 [0.250, 0.750]"
+
+
+def test_averages_of_gyms_weigh_them_as_told_and_draw_each_gyms_tasks_apart() -> None:
+    one, two = ([1.0, 1.0], ["a", "b"]), ([0.0, 1.0] * 20, range(40))
+    macro = combined_interval([one, two], [0.5, 0.5])
+    assert macro.mean == pytest.approx(0.75) and macro.n == 42
+    alone = mean_interval(*two)
+    assert width(macro) == pytest.approx(width(alone) / 2, abs=0.02)  # the other gym is sure of its mean
+    assert combined_interval([one, two], [2 / 42, 40 / 42]).mean == pytest.approx(22 / 42)
+    assert combined_interval([], []).n == 0
+    with pytest.raises(ValueError, match="1 weights for 2 groups"):
+        combined_interval([one, two], [1.0])
+
+
+@pytest.mark.parametrize(
+    ("differences", "p"),
+    [
+        ([0.0] * 5, 1.0),
+        ([1.0, -1.0], 0.75),  # of the sums -2, 0, 0, 2: two are larger than 0, two are the same and count half
+        ([1.0, 1.0, 0.0], 0.25),
+        ([0.1 + 0.2, 0.3, 0.3], 0.125),  # equal but for rounding
+        ([1.0] * 8, 1 / 256),
+    ],
+)
+def test_few_differences_are_tested_exactly(differences: list[float], p: float) -> None:
+    assert sign_flip_p(differences) == pytest.approx(p)
+
+
+def test_tossed_signs_agree_with_the_exact_test_and_with_the_normal_law() -> None:
+    rng = random.Random(5)
+    few = [rng.gauss(0.5, 1.0) for _ in range(12)]
+    assert sign_flip_p([*few, 1e-7, -1e-7, 1e-7]) == pytest.approx(sign_flip_p(few), abs=0.02)
+    many = [rng.gauss(0.12, 1.0) for _ in range(400)]
+    z = float(np.mean(many)) / math.sqrt(float(np.mean(np.square(many))) / 400)
+    assert sign_flip_p(many) == pytest.approx(math.erfc(abs(z) / math.sqrt(2)), abs=0.02)
+    assert sign_flip_p([1.0] * 50) == pytest.approx(1 / (FLIPS + 1))
+    assert sign_flip_p(many) == sign_flip_p([-d for d in many])
+    assert math.isnan(sign_flip_p([]))
+
+
+def test_holm_corrects_the_smallest_p_most_and_keeps_their_order() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([0.02]) == [0.02]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("level", "freedom", "quantile"),
+    [(0.975, 5, 2.571), (0.975, 10, 2.228), (0.975, 39, 2.023), (0.8, 10, 0.879), (0.8, 99, 0.845), (0.975, 10**6, 1.960)],
+)
+def test_quantiles_of_students_t_are_those_of_the_tables(level: float, freedom: int, quantile: float) -> None:
+    assert student(level, freedom) == pytest.approx(quantile, abs=0.006)
+
+
+def test_a_detectable_difference_shrinks_with_the_root_of_the_number_of_tasks() -> None:
+    values = [-1.0, 1.0] * 50
+    assert detectable(values) == pytest.approx((1.984 + 0.845) * math.sqrt(100 / 99) / 10, abs=0.002)
+    assert detectable(values * 4) == pytest.approx(detectable(values) / 2, rel=0.02)
+    assert math.isnan(detectable([0.5])) and math.isnan(detectable([0.5, 0.5])) and math.isnan(detectable([]))
+    assert combined_detectable([values, values], [0.5, 0.5]) == pytest.approx(detectable(values * 2), rel=0.02)
+    assert math.isnan(combined_detectable([values, [1.0]], [0.5, 0.5]))
+
+
+def test_the_tasks_needed_are_those_at_which_the_difference_is_detectable() -> None:
+    values = [-1.0, 1.0] * 50
+    needed = tasks_needed(values, 0.1)
+    assert needed is not None and detectable(values * 9) < 0.1 < detectable(values * 7) and 700 < needed < 900
+    assert tasks_needed(values, 0.0) is None
+    assert tasks_needed([1.0], 0.5) is None
+
+
+def test_more_attempts_help_only_against_the_chance_in_attempts() -> None:
+    values = [-1.0, 1.0] * 50
+    allowed = detectable(values)
+    assert attempts_needed(values, 0.0, 1, allowed * 0.9) is None  # tasks that differ for good
+    all_chance = attempts_needed(values, 5.0, 1, allowed / 2)  # all that differs is chance: a fourfold is needed
+    assert all_chance == 4
+    half_chance = attempts_needed(values, 0.5, 2, allowed * math.sqrt(0.75))  # the other half stays, so chance is to be halved
+    assert half_chance is not None and half_chance in (4, 5)
+    assert attempts_needed([1.0], 0.5, 2, 0.1) is None
+
+
+def test_chances_of_several_attempts_are_those_of_drawing_without_putting_back() -> None:
+    assert pass_at(1, 4, 1) == pass_all(1, 4, 1) == 0.25
+    assert pass_at(2, 4, 2) == pytest.approx(5 / 6)
+    assert pass_all(2, 4, 2) == pytest.approx(1 / 6)
+    assert (pass_at(3, 4, 2), pass_all(3, 4, 2)) == (1.0, 0.0)
+
+
+def test_the_coverage_told_to_users_of_small_gyms_is_that_of_the_table_in_the_docs() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text("utf-8")
+    shares = [float(line.split("|")[4].strip(" %")) / 100 for line in page.splitlines() if "| 40 |" in line]
+    assert len(shares) == 6
+    assert (min(shares), max(shares)) == pytest.approx(COVERAGE_AT_40)
+
+
+@pytest.mark.slow
+def test_simulated_evaluations_keep_what_intervals_and_the_test_promise() -> None:
+    script = Path(__file__).parents[2] / "benchmarks" / "coverage.py"
+    done = subprocess.run([sys.executable, script, "--evaluations", "100"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("%\n") >= 3 * 18

@@ -71,6 +71,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         SHUFFLED,
         EXPERT,
         "random",
+        "random_question",
         "fixed_list",
         "fixed_bundles",
         "repeat_one",

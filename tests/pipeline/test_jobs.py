@@ -18,7 +18,7 @@ from userrl.agents.policy import Policy
 from userrl.agents.tiny import Shape
 from userrl.core import Episode
 from userrl.errors import ConfigError, DataError, ResumeError, RunStopped, StoreError
-from userrl.gyms.base import make
+from userrl.gyms.base import find, make
 from userrl.pipeline.jobs import RLJob, SFTJob, figures, fine_tune, reinforce
 from userrl.store import dump, read
 from userrl.train.grpo import GRPOConfig, Step
@@ -167,6 +167,18 @@ def test_a_reinforcement_whose_policy_was_replaced_is_not_gone_on_with(model: st
     asyncio.run(reinforce(job, tmp_path / "run", resume=True))
     changed(model)
     with pytest.raises(ResumeError, match=r"contents\.model was '\w{64}', now '\w{64}'"):
+        asyncio.run(reinforce(job, tmp_path / "run", resume=True))
+
+
+def test_a_reinforcement_whose_tasks_have_changed_is_not_gone_on_with(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = rl_job(model, steps=1)
+    asyncio.run(reinforce(job, tmp_path / "run"))
+    sets = find("intention").sets()
+    other = {**sets, "train": replace(sets["train"], sha256="0" * 64)}
+    monkeypatch.setattr(find("intention"), "sets", lambda: other)
+    with pytest.raises(ResumeError, match=r"contents\.tasks\.intention was '\w{64}', now '0{64}'"):
         asyncio.run(reinforce(job, tmp_path / "run", resume=True))
 
 

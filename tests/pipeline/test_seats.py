@@ -78,7 +78,7 @@ def test_the_jobs_temperature_goes_before_the_endpoints() -> None:
         ("", UnknownName, "No agent for gym 'intention' named ''."),
         ("exprt", UnknownName, "Did you mean 'expert'"),
         ("random:0.5", UnknownName, "Did you mean 'random'"),
-        ("gpt-4o-mini", UnknownName, "MODEL@URL (at OpenAI: MODEL@)"),
+        ("gpt-4o-mini", UnknownName, "MODEL@URL[,URL...] (at OpenAI: MODEL@)"),
         ("x" * 5000, UnknownName, "No agent for gym"),
         ("runs/nowhere", ConfigError, "There is no folder 'runs/nowhere'. An agent is "),
         ("expert:2", ConfigError, "Expert skill is '2'"),

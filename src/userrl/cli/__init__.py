@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -41,7 +41,7 @@ def _group(help: str, name: str | None = None) -> typer.Typer:
 app = _group("Train and evaluate LLM agents that are good with users. Begin with `userrl demo`.", "userrl")
 sft_app = _group("Cold start: collect expert episodes, fine-tune on the best.")
 rl_app = _group("Reinforcement learning with a local policy.")
-check_app = _group("Check gyms and golden cases.")
+check_app = _group("Check gyms, golden cases and estimators.")
 data_app = _group("Task sets: import official ones, check and show them.")
 new_app = _group("Start a gym of your own.")
 for name, sub in {"sft": sft_app, "rl": rl_app, "check": check_app, "data": data_app, "new": new_app}.items():
@@ -67,6 +67,23 @@ Turns = Annotated[int | None, typer.Option("--max-turns", metavar="N", help="Tur
 Temperature = Annotated[float | None, typer.Option(metavar="T", help="Of the agent's sampling; default: the model's own.")]
 MaxNew = Annotated[
     int | None, typer.Option("--max-new", metavar="N", help="Tokens of one reply of a local model at most; default: 512.")
+]
+AtOnce = Annotated[int, typer.Option("--at-once", metavar="N", help="Episodes in flight.")]
+MaxUsd = Annotated[
+    float | None, typer.Option("--max-usd", metavar="X", help="Stop before models cost more, earlier sittings included.")
+]
+MaxTokens = Annotated[float | None, typer.Option("--max-tokens", metavar="N", help="Stop before models take more tokens.")]
+MaxErrors = Annotated[
+    int | None, typer.Option("--max-errors", metavar="N", help="Failed episodes allowed; default: a tenth, at least 8.")
+]
+MaxInvalid = Annotated[
+    int | None, typer.Option("--max-invalid", metavar="N", help="Invalid actions allowed; default: any number.")
+]
+TurnTime = Annotated[float | None, typer.Option("--turn-timeout", metavar="S", help="Seconds a turn may take; else it fails.")]
+EpisodeTime = Annotated[float | None, typer.Option("--episode-timeout", metavar="S", help="Seconds an episode may take.")]
+SharedNoise = Annotated[
+    bool | None,
+    typer.Option("--shared-user-noise", help="Attempts share the user's replies to the same query.", show_default=False),
 ]
 Rate = Annotated[float | None, typer.Option("--lr", metavar="X", help="Highest learning rate.")]
 
@@ -139,7 +156,18 @@ def evaluate(
     max_new: MaxNew = None,
     seed: Seed = None,
     compat: Annotated[bool, typer.Option("--compat", help="Play by the original's rule quirks.")] = False,
-    at_once: Annotated[int, typer.Option(metavar="N", help="Episodes in flight.")] = 64,
+    at_once: AtOnce = 64,
+    max_usd: MaxUsd = None,
+    max_tokens: MaxTokens = None,
+    max_errors: MaxErrors = None,
+    max_invalid: MaxInvalid = None,
+    turn_timeout: TurnTime = None,
+    episode_timeout: EpisodeTime = None,
+    shared_user_noise: SharedNoise = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Estimate calls, tokens and dollars; play nothing.")] = False,
+    replay: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Play a recorded run anew from its models' replies, offline.")
+    ] = None,
     resume: Resume = False,
     config: Config = None,
 ) -> None:
@@ -162,8 +190,29 @@ def evaluate(
         "max_new": max_new,
         "seed": seed,
         "rules": {"compat": "userrl"} if compat else None,
+        "shared_user_noise": shared_user_noise,
     }
-    evaluating.evaluate(out, config, flags, resume, at_once)
+    bounds = evaluating.Bounds(at_once, max_usd, max_tokens, max_errors, max_invalid, turn_timeout, episode_timeout)
+    evaluating.evaluate(out, config, flags, resume, bounds, replay, dry_run)
+
+
+@app.command(epilog="Example: userrl compare runs/before runs/after --by solved")
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="A", help="Folder of a run.", show_default=False)],
+    after: Annotated[Path, typer.Argument(metavar="B", help="Folder of another, on the same tasks.", show_default=False)],
+    by: Annotated[
+        str, typer.Option("--by", metavar="NAME", help="score, share, solved, weighted, turns or user-turns.")
+    ] = "score",
+    task: Annotated[str | None, typer.Option(metavar="ID", help="Show the two runs' episodes of this task.")] = None,
+) -> None:
+    """Compare two runs, task by task.
+
+    Prints B minus A with 95% intervals and p-values, what so many tasks can show, how many would be needed, and where
+    the episodes part.
+    """
+    from userrl.cli import comparing
+
+    comparing.compare(before, after, by, task)
 
 
 @sft_app.command("collect", epilog="Example: userrl sft collect intention --agent expert:0.8 --top-k 400 --out runs/experts")
@@ -182,7 +231,14 @@ def sft_collect(
     temperature: Temperature = None,
     max_new: MaxNew = None,
     seed: Seed = None,
-    at_once: Annotated[int, typer.Option(metavar="N", help="Episodes in flight.")] = 64,
+    at_once: AtOnce = 64,
+    max_usd: MaxUsd = None,
+    max_tokens: MaxTokens = None,
+    max_errors: MaxErrors = None,
+    max_invalid: MaxInvalid = None,
+    turn_timeout: TurnTime = None,
+    episode_timeout: EpisodeTime = None,
+    shared_user_noise: SharedNoise = None,
     resume: Resume = False,
     config: Config = None,
 ) -> None:
@@ -191,6 +247,7 @@ def sft_collect(
     All episodes go to episodes.jsonl in --out, the kept ones to selected.jsonl, best first.
     """
     from userrl.cli import training
+    from userrl.cli.evaluating import Bounds
 
     flags = {
         "gyms": gyms or None,
@@ -206,8 +263,10 @@ def sft_collect(
         "temperature": temperature,
         "max_new": max_new,
         "seed": seed,
+        "shared_user_noise": shared_user_noise,
     }
-    training.collect(out, config, flags, resume, at_once)
+    bounds = Bounds(at_once, max_usd, max_tokens, max_errors, max_invalid, turn_timeout, episode_timeout)
+    training.collect(out, config, flags, resume, bounds)
 
 
 @sft_app.command("train", epilog="Example: userrl sft train --data runs/experts --out runs/sft")
@@ -251,7 +310,7 @@ def rl_train(
     group_size: Annotated[int | None, typer.Option(metavar="N", help="Episodes of each task; at least 2.")] = None,
     lr: Rate = None,
     credit: Annotated[str | None, typer.Option(metavar="NAME", help="Turn credit: naive, equalized, r2g or em.")] = None,
-    score: Annotated[str | None, typer.Option(metavar="NAME", help="Trajectory score: sum, mean or r2g.")] = None,
+    score: Annotated[str | None, typer.Option(metavar="NAME", help="Trajectory score: sum, mean, r2g or composite.")] = None,
     gamma: Annotated[float | None, typer.Option(metavar="X", help="Discount of r2g, from 0 to 1.")] = None,
     max_turns: Turns = None,
     max_new: Annotated[
@@ -260,6 +319,9 @@ def rl_train(
     user: User = None,
     judge: Judge = None,
     seed: Seed = None,
+    max_usd: MaxUsd = None,
+    max_tokens: MaxTokens = None,
+    shared_user_noise: SharedNoise = None,
     resume: Resume = False,
     config: Config = None,
 ) -> None:
@@ -268,8 +330,10 @@ def rl_train(
     Checkpoints, a line of figures a step and all episodes go to --out, the policy to model/ in it.
     """
     from userrl.cli import training
+    from userrl.cli.evaluating import Bounds
 
-    flags = {"gyms": gyms or None, "model": model, "split": split, "user": user, "judge": judge} | {
+    flags: dict[str, Any] = {"gyms": gyms or None, "model": model, "split": split, "user": user, "judge": judge}
+    flags |= {"shared_user_noise": shared_user_noise} | {
         f"grpo.{name}": value
         for name, value in {
             "steps": steps,
@@ -284,7 +348,7 @@ def rl_train(
             "seed": seed,
         }.items()
     }
-    training.reinforce(out, config, flags, resume)
+    training.reinforce(out, config, flags, resume, Bounds(max_usd=max_usd, max_tokens=max_tokens))
 
 
 @check_app.command("gyms", epilog="Example: userrl check gyms intention --all")
@@ -323,22 +387,42 @@ def check_golden(
     checking.golden(paths, data, allow_missing)
 
 
+@check_app.command("bias", epilog="Example: userrl check bias --groups 100000")
+def check_bias(
+    groups: Annotated[int, typer.Option(metavar="N", help="Groups of episodes to draw; at least 4.")] = 40_000,
+    group_size: Annotated[int, typer.Option(metavar="N", help="Episodes of a group; at least 2.")] = 8,
+    gamma: Annotated[float, typer.Option(metavar="X", help="Discount per turn, from 0 to 1.")] = 1.0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the groups.")] = 0,
+) -> None:
+    """Measure the bias of each advantage estimator.
+
+    With every turn credit, by Monte Carlo, on a small problem whose policy decides when to stop and whose policy gradient
+    is known exactly.
+    """
+    from userrl.cli import checking
+
+    checking.bias(groups, group_size, gamma, seed)
+
+
 @data_app.command("import", epilog="Example: userrl data import userrl ../UserRL")
 def data_import(
-    source: Annotated[Literal["userrl"], typer.Argument(metavar="SOURCE", help="Whose data: userrl.", show_default=False)],
+    source: Annotated[
+        Literal["userrl", "tau-bench"],
+        typer.Argument(metavar="SOURCE", help="Whose data: userrl or tau-bench.", show_default=False),
+    ],
     path: Annotated[
         Path, typer.Argument(metavar="PATH", help="A checkout of the official repository, or its data.", show_default=False)
     ],
 ) -> None:
     """Import official tasks into the data home.
 
-    They become the splits official-train, official-test, official-alltrain and official-alltest of the gyms. Everything
-    is checked first: a broken file is named, and nothing is written. The data home is the folder in USERRL_DATA, else
-    ~/.local/share/userrl.
+    UserRL's become the splits official-train, official-test, official-alltrain and official-alltest of the gyms. tau's
+    need the databases of tau-bench as well. Everything is checked first: a broken file is named, and nothing is written.
+    The data home is the folder in USERRL_DATA, else ~/.local/share/userrl.
     """
     from userrl.cli import data
 
-    data.import_official(path)
+    (data.import_official if source == "userrl" else data.import_tau_bench)(path)
 
 
 @data_app.command("check", epilog="Example: userrl data check intention")

@@ -1,4 +1,4 @@
-"""The commands check gyms, check golden and data record."""
+"""The commands check gyms, check golden, check bias and data record."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from userrl.cli.show import Watch, new_table, out, progress, safe
-from userrl.data import digest
+from userrl.data.sets import recorded
 from userrl.errors import ConfigError
 from userrl.evaluate.conformance import Report, check_gym
 from userrl.evaluate.golden import check
 from userrl.gyms.base import find, known
+from userrl.rewards.bias import COLUMNS, measure
 from userrl.store import write_whole
 
 SHOWN = 20
@@ -61,6 +62,19 @@ def golden(paths: Sequence[Path], data: Path | None, allow_missing: bool) -> Non
     sys.exit(1 if failed else 0)
 
 
+def bias(groups: int, group_size: int, gamma: float, seed: int) -> None:
+    table = new_table(f"Estimators against the exact policy gradient, {groups} groups of {group_size}")
+    for i, name in enumerate(COLUMNS):
+        table.add_column(name, justify="left" if i < 3 else "right")
+    for found in measure(groups=groups, group_size=group_size, gamma=gamma, seed=seed):
+        table.add_row(*map(safe, found.cells()))
+    out.print(table)
+    out.print(
+        safe("bias: distance from the gradient, over its length; factor: as if the learning rate were so many times higher;")
+    )
+    out.print(safe("rest: distance that remains beside that factor, which is how far the direction is off. ±: 95% intervals."))
+
+
 def record(name: str) -> None:
     """Only for gyms whose source is at hand: the manifest is written where it was read."""
     gym = find(name)
@@ -69,7 +83,9 @@ def record(name: str) -> None:
         raise ConfigError(f"Gym {name!r} has no manifest file at {manifest}; expected an editable installation of its source.")
     entries = json.loads(manifest.read_text("utf-8"))
     for split, tasks in gym.built_in_sets().items():
-        now = tasks.read()
-        entries["sets"][split] |= {"count": len(now), "sha256": digest(now)}
-        out.print(safe(f"{name}/{split}: {len(now)} tasks, SHA-256 {digest(now)[:12]}…"))
+        now = recorded(tasks.read())
+        entries["sets"][split] |= now.entry()
+        if now.index:
+            write_whole(manifest.with_name(f"{split}.index"), now.index.encode())
+        out.print(safe(f"{name}/{split}: {now.count} tasks, SHA-256 {now.sha256[:12]}…"))
     write_whole(manifest, json.dumps(entries, indent=2).encode() + b"\n")

@@ -14,6 +14,8 @@ from userrl.data.official_sources import SPLITS
 from userrl.data.sets import OFFICIAL, TaskSet
 from userrl.errors import UserRLError
 from userrl.gyms.base import find, known
+from userrl.gyms.tau import Hidden
+from userrl.gyms.tau.official import import_bench
 from userrl.pipeline.official import import_userrl
 
 
@@ -25,7 +27,7 @@ def import_official(path: Path) -> None:
         table.add_column(split.removeprefix(OFFICIAL), justify="right")
     table.add_column("state")
     for r in results:
-        state = "imported" if r.written else "not imported"
+        state = ("imported in part" if r.reason else "imported") if r.written else "not imported"
         table.add_row(safe(r.gym), *(str(r.counts.get(split, 0)) for split in SPLITS), state)
     table.add_section()
     table.add_row("all", *(str(sum(r.counts.get(split, 0) for r in results)) for split in SPLITS))
@@ -34,10 +36,27 @@ def import_official(path: Path) -> None:
     for r in results:
         if r.reason:
             out.print(safe(f"{r.gym}: {r.reason}.", "yellow"), soft_wrap=True)
+        if r.indexed:
+            out.print(safe(f"{r.gym}: all tasks of its splits are among the {r.indexed} of its index."), soft_wrap=True)
+        if r.reason and r.written:
+            kept = ", ".join(f"{split} ({count} tasks)" for split, count in r.written.items())
+            out.print(safe(f"{r.gym}: imported are {kept}."), soft_wrap=True)
     written = [r.gym for r in results if r.written]
     out.print(safe(f"Imported {', '.join(written)} into {home()}." if written else "Nothing was imported."), soft_wrap=True)
     if written:
-        out.print(safe(f"\nList them: userrl gyms\nEvaluate:  userrl eval {written[0]} --split official-test", "dim"))
+        named = [(r.gym, split) for r in results for split in r.written]
+        gym, split = next((pair for pair in named if pair[1] == "official-test"), named[0])
+        out.print(safe(f"\nList them: userrl gyms\nEvaluate:  userrl eval {gym} --split {split}", "dim"))
+
+
+def import_tau_bench(path: Path) -> None:
+    done = import_bench(path, Hidden)
+    for name, count in done.records.items():
+        out.print(safe(f"{name}: a database of {count} records"))
+    for split, tasks in done.tasks.items():
+        out.print(safe(f"{split}: {tasks} tasks"))
+    out.print(safe(f"Imported tau-bench into {home()}."), soft_wrap=True)
+    out.print(safe("\nEvaluate:  userrl eval tau --split official-retail-test --user MODEL@URL", "dim"))
 
 
 def check(name: str | None) -> None:
@@ -78,4 +97,4 @@ def show(name: str, task_id: str) -> None:
 
 def _holding(sets: Mapping[str, TaskSet], task: Task) -> list[str]:
     """The splits that hold a task."""
-    return [split for split, tasks in sets.items() if any(other.id == task.id for other in tasks.load())]
+    return [split for split, tasks in sets.items() if task.id in tasks.ids()]

@@ -16,10 +16,10 @@ from typing import Any, Literal
 from rich.status import Status
 
 from userrl.agents.human import HumanAgent
-from userrl.cli.show import counterpart, new_table, out, print_episode, safe, say, sentence, tell
+from userrl.cli.show import answerer, counterpart, new_table, out, print_episode, readable, safe, say, sentence, tell
 from userrl.core import Action, Agent, Episode
 from userrl.errors import ConfigError, EndpointRefused, SeatError, UserRLError
-from userrl.gyms.base import Gym, find, known
+from userrl.gyms.base import Gym, find, gym_of, known
 from userrl.pipeline import seats
 from userrl.rollout import play as play_episode
 from userrl.store import Store
@@ -109,11 +109,11 @@ async def _play(start: Episode, seat: Seat, agent: str, user: str, judge: str) -
         ask = asker(stack.enter_context(out.status("waiting for an answer")) if remote else None)
         player: Agent
         if seat == "agent":
-            introduce_agent(gym, start.max_turns, scripted=other == "user" and "@" not in user)
-            player = HumanAgent(ask, lambda text: say(other, safe(text)), hint)
+            introduce_agent(gym, start, scripted=other == "user" and "@" not in user)
+            player = HumanAgent(ask, lambda text: say(who_spoke(watched.episode), safe(readable(text))), hint)
         else:
             player = await seats.agent(agent, stack, gyms=[gym.name])
-            introduce_user(start.task.prompt)
+            introduce_user(start.task.prompt, judged=bool(getattr(gym.cast().judge, "answers", True)))
             cast = replace(cast, user=HumanSeat(ask, show_fact, hint, known=[start.task.prompt]))
         watched = Watched(player, start)
         try:
@@ -122,6 +122,12 @@ async def _play(start: Episode, seat: Seat, agent: str, user: str, judge: str) -
             return watched.episode
         except EndpointRefused as error:
             return watched.episode.fail(str(error))
+
+
+def who_spoke(episode: Episode) -> str:
+    """Whose words came last: those of the user who opened the game, or of who answered the last action."""
+    gym = episode.task.gym
+    return answerer(gym, episode.turns[-1].action) if episode.turns else counterpart(gym)
 
 
 class Watched:
@@ -135,7 +141,8 @@ class Watched:
         return await self.agent.act(episode)
 
 
-def introduce_agent(gym: type[Gym], max_turns: int, *, scripted: bool) -> None:
+def introduce_agent(gym: type[Gym], start: Episode, *, scripted: bool) -> None:
+    """Where the system message differs between tasks, the person is shown what this task adds to it (tau: the policy)."""
     out.print(safe(f"You are the agent. {sentence(gym.summary)}", "bold"))
     if len(gym.actions) == 1:
         [what] = gym.actions.values()
@@ -146,11 +153,15 @@ def introduce_agent(gym: type[Gym], max_turns: int, *, scripted: bool) -> None:
             say(f"  {kind}", safe(what, "dim"), "bold", width=12)
     if scripted:
         out.print(safe("The user is a script, which understands plain, short sentences about one thing.", "dim"))
-    out.print(safe(f"You have {max_turns} turns and see your rewards at the end. Ctrl-D or Ctrl-C leaves.\n", "dim"))
+    rules = gym_of(start)
+    if more := rules.system(start.task).removeprefix(rules.template("system").rstrip()).strip():
+        out.print(safe(f"\n{more}\n"))
+    out.print(safe(f"You have {start.max_turns} turns and see your rewards at the end. Ctrl-D or Ctrl-C leaves.\n", "dim"))
 
 
-def introduce_user(prompt: str) -> None:
-    out.print(safe("You are the user. An agent tries to help you; a judge, who is not you, marks it.", "bold"))
+def introduce_user(prompt: str, *, judged: bool) -> None:
+    marks = "a judge, who is not you, marks it" if judged else "the rules, not you, mark it"
+    out.print(safe(f"You are the user. An agent tries to help you; {marks}.", "bold"))
     out.print(safe("Answer what it asks, and only that. Ctrl-D or Ctrl-C leaves.\n", "dim"))
     say("you", safe(prompt))
 
@@ -166,7 +177,8 @@ def asker(waiting: Status | None) -> Callable[[str], str]:
             waiting.stop()
         before = signal.signal(signal.SIGINT, signal.default_int_handler)  # asyncio's would wait for the line to end
         try:
-            typed = input(f"{safe(prompt).plain:<7} ")
+            plain = safe(prompt).plain
+            typed = input(f"{plain:<7} " if len(plain) < 8 else f"{plain}: ")
         except (EOFError, KeyboardInterrupt):
             out.print()
             raise Left from None

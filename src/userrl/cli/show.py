@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal
+from typing import Any, Literal
 
 from rich import box
 from rich.console import Console
@@ -14,10 +15,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from userrl.core import INVALID, Episode
-from userrl.evaluate.metrics import Summary, share
-from userrl.evaluate.statistics import Interval
+from userrl.core import INVALID, Action, Episode
+from userrl.evaluate.metrics import Summary, share, total
+from userrl.evaluate.statistics import COVERAGE_AT_40, Interval
 from userrl.gyms.base import find
+from userrl.llm.ledger import Ledger, Spent
+from userrl.pipeline.estimate import Estimate
 from userrl.scripted import Scripted
 
 out = Console(highlight=False)
@@ -26,9 +29,22 @@ err = Console(stderr=True, highlight=False)
 PLAIN_EVERY_S = 10.0
 """Where standard error is no terminal: seconds between two lines of progress."""
 LEGEND = (
-    "score: total reward; share: of the reward within reach; turns: number of the last turn that earned something; "
+    "score: total reward; share: of the best score within reach; turns: number of the last turn that earned something; "
     "[95%]: interval, clustered by task"
 )
+
+AVERAGES = "micro: average in which each task counts the same; macro: in which each gym does"
+EFFORT = (
+    "weighted: rewards, of which those of turn i count 1/i; questions: turns that say something to the user; read, typed: its "
+    "tokens (a token is 4 characters); user: share of turns that need a person, for a reply or to judge an answer; "
+    "U-k: episodes solved with at most k of them (pass@U-k)"
+)
+SHOWN_WITHIN = (2, 4, 8)
+PASSES = "pass@k: at least one of k attempts at a task solves it; pass^k: all k do; [95%]: interval, clustered by task"
+SMALL = (
+    "Fewer than 100 tasks: of 2,000 simulated evaluations of 40 tasks, such intervals held the truth in {:.1%} to {:.1%} "
+    "(docs/evaluation.md)."
+).format(*COVERAGE_AT_40)
 
 Watch = Callable[[str, int, int, str], None]
 """Told of progress: stage, done, of how many, a note."""
@@ -128,8 +144,11 @@ def percent_text(interval: Interval) -> str:
     return f"{interval.mean:.0%} [{100 * interval.low:.0f}, {100 * interval.high:.0f}]" if interval.n else "-"
 
 
-def summary_table(rows: Sequence[tuple[str, Summary]], title: str) -> Table:
-    """One line per agent and gym, within 80 columns. What is the same in all lines is left to the title."""
+def summary_table(rows: Sequence[tuple[str, Summary]], title: str, averages: Sequence[Summary] = ()) -> Table:
+    """One line per agent and gym, within 80 columns, then one for each average over gyms.
+
+    What is the same in all lines is left to the title.
+    """
     table = new_table(title)
     failures = any(s.errors for _, s in rows)
     shown = {
@@ -143,7 +162,9 @@ def summary_table(rows: Sequence[tuple[str, Summary]], title: str) -> Table:
     for name in kept:
         is_name = name in ("agent", "gym")
         table.add_column(name, justify="left" if is_name else "right", no_wrap=not is_name)
-    for agent, s in rows:
+    for i, (agent, s) in enumerate([*rows, *(("", average) for average in averages)]):
+        if i == len(rows):
+            table.add_section()
         cells: dict[str, str | Text] = {
             "agent": safe(agent),
             "gym": safe(s.gym),
@@ -156,6 +177,104 @@ def summary_table(rows: Sequence[tuple[str, Summary]], title: str) -> Table:
         }
         table.add_row(*(cells[name] for name in kept))
     return table
+
+
+def parts_table(rows: Sequence[tuple[str, Summary]]) -> Table | None:
+    """What gyms want scored apart, and what an agent that does nothing would have; None where no gym tells either."""
+    several = len({s.gym for _, s in rows}) > 1
+    lines: dict[tuple[str, str, int], Summary] = {}
+    for agent, s in rows:
+        for part in s.parts:
+            lines[short(agent), part.gym, -1] = part
+        if s.idle is not None:
+            lines["(does nothing)", s.gym if several else "", s.tasks] = s.idle
+    if not lines:
+        return None
+    table = new_table()
+    table.add_column("agent", overflow="fold")
+    table.add_column("tasks", overflow="fold")
+    for name in ("score [95%]", "solved [95%]", "n"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for (agent, of, _), s in sorted(lines.items(), key=lambda line: line[0][2] >= 0):
+        figures = (interval_text(s.score, 2), percent_text(s.solved), str(s.episodes))
+        table.add_row(safe(agent), safe(of or "all"), *figures)
+    return table
+
+
+def effort_table(summaries: Sequence[Summary]) -> Table:
+    """What was asked of the user, a line for each gym, within 80 columns."""
+    table = new_table("What it asked of the user, an episode")
+    table.add_column("gym")
+    for name in ("weighted", "questions", "read", "typed", "repeats", "user", *(f"U-{k}" for k in SHOWN_WITHIN)):
+        table.add_column(name, justify="right", no_wrap=True)
+    for s in summaries:
+        if (e := s.effort) is not None:
+            counts = (f"{s.time_weighted:.2f}", f"{e.questions:.1f}", f"{e.read:.0f}", f"{e.typed:.0f}", f"{e.repeats:.1f}")
+            table.add_row(safe(s.gym), *counts, f"{e.rate:.0%}", *(f"{e.within[k]:.0%}" for k in SHOWN_WITHIN))
+    return table
+
+
+def passes_table(summaries: Sequence[Summary]) -> Table | None:
+    """What several attempts solve, a line for each gym and k; None where no task has several."""
+    if not any(s.passes for s in summaries):
+        return None
+    table = new_table("Several attempts at a task")
+    table.add_column("gym")
+    for name in ("k", "pass@k [95%]", "pass^k [95%]", "tasks"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for s in summaries:
+        for i, p in enumerate(s.passes):
+            table.add_row(safe("" if i else s.gym), str(p.k), percent_text(p.any), percent_text(p.all), str(p.any.n))
+    return table
+
+
+def print_summaries(rows: Sequence[tuple[str, Summary]], title: str, averages: Sequence[Summary] = ()) -> None:
+    """The table of summaries, and that of their parts where there are any."""
+    out.print(summary_table(rows, title, averages))
+    if (parts := parts_table(rows)) is not None:
+        out.print()
+        out.print(parts)
+
+
+def cost_table(ledger: Ledger) -> Table:
+    """What the models of a run took, failed calls included: a line for each chair, gym and model, and one for all."""
+    table = new_table("Model calls")
+    failures = ledger.total.failed > 0
+    for name in ("chair", "gym", "model"):
+        table.add_column(name, overflow="fold")
+    for name in ("calls", *(["failed"] if failures else []), "tokens read", "written", "dollars"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for (role, gym, model), spent in sorted(ledger.rows.items()):
+        table.add_row(safe(role), safe(gym), safe(model), *_spent_cells(spent, failures))
+    if len(ledger.rows) > 1:
+        table.add_row("all", "", "", *_spent_cells(ledger.total, failures))
+    return table
+
+
+def _spent_cells(spent: Spent, failures: bool) -> tuple[str, ...]:
+    """The dollars are "-" where no price is known, and a lower bound where some are not."""
+    known = f"{'>' if spent.unpriced else ''}{spent.usd:.4g}"
+    dollars = "-" if spent.unpriced and spent.unpriced == spent.calls else known
+    failed = (f"{spent.failed:,}",) if failures else ()
+    return (f"{spent.calls:,}", *failed, f"{spent.read:,}", f"{spent.written:,}", dollars)
+
+
+def estimate_table(rows: Sequence[Estimate], episodes: int) -> Table:
+    """What a job of so many episodes would take of each chair's model, from least to most."""
+    table = new_table(f"Estimate for {episodes:,} episodes")
+    for name in ("chair", "model"):
+        table.add_column(name, overflow="fold")
+    for name in ("calls", "tokens read", "written", "dollars"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        counts = (_span(f"{count:,.0f}" for count in span) for span in (row.calls, row.read, row.written))
+        dollars = _span(f"{usd:,.2f}" for usd in row.usd) if row.usd else "unknown"
+        table.add_row(row.role, safe(row.model), *counts, dollars)
+    return table
+
+
+def _span(ends: Iterable[str]) -> str:
+    return " to ".join(dict.fromkeys(ends))
 
 
 def mix_table(rows: Sequence[tuple[str, dict[str, float]]], title: str) -> Table:
@@ -179,6 +298,63 @@ def spoken(label: str) -> str:
     return label.replace("_", "-")
 
 
+def readable(text: str) -> str:
+    """A feedback for people: a line of JSON as its values, each with its name, but for a name or id in front.
+
+    A tool in OpenAI's function form gets a line for each of its parameters.
+    """
+    return "\n".join(_item(line) if line.startswith(("{", "[{", "[[")) else line for line in text.split("\n"))
+
+
+def _item(line: str) -> str:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return line
+    items = value if isinstance(value, list) else [value]
+    return "\n".join(_described(item) if isinstance(item, dict) else _joined(item) for item in items)
+
+
+def _described(values: dict[str, Any]) -> str:
+    """An object, which may describe a tool."""
+    parameters = values.get("parameters")
+    properties = parameters.get("properties") if isinstance(parameters, dict) else None
+    if isinstance(properties, dict) and all(isinstance(schema, dict) for schema in properties.values()):
+        head = f"{values.get('name', '')}: {values.get('description', '')}"
+        return "\n".join(
+            [head, *(f"    {name}: {_kind(schema)}. {schema.get('description', '')}" for name, schema in properties.items())]
+        )
+    named = ((name, _joined(value)) for name, value in values.items())
+    first, *rest = [(name, value) for name, value in named if value] or [("", "{}")]
+    title = first[1] if first[0] in ("", "id", "name") or first[0].endswith("_id") else " ".join(first)
+    return f"{title}: {'; '.join(f'{name} {value}' for name, value in rest)}" if rest else title
+
+
+def _kind(schema: Any) -> str:
+    """What a parameter of a tool takes, in a few words."""
+    match schema:
+        case {"enum": list(values)}:
+            return f"one of {', '.join(map(str, values))}"
+        case {"type": "array"}:
+            return f"list of {_kind(schema.get('items'))}"
+        case {"properties": dict(names)}:
+            return f"{{{', '.join(names)}}}"
+        case {"type": str(kind)}:
+            return kind
+    return "anything"
+
+
+def _joined(value: object, inner: bool = False) -> str:
+    """A value in one line; what stands within a list or an object, in parentheses where it has several parts."""
+    if isinstance(value, dict):
+        parts = ", ".join(f"{name} {_joined(item, True)}" for name, item in value.items())
+    elif isinstance(value, list):
+        parts = ", ".join(_joined(item, True) for item in value)
+    else:
+        return str(value)
+    return f"({parts})" if inner else parts
+
+
 def print_episode(episode: Episode, title: str, longest: int | None = None) -> None:
     """An episode as a talk, with the reward of each turn; texts of more than `longest` characters are cut."""
 
@@ -193,7 +369,7 @@ def print_episode(episode: Episode, title: str, longest: int | None = None) -> N
         said = f"{action.kind} {action.text}" if several and action.kind != INVALID else action.text or action.raw
         mark = Text(f"  {spoken(turn.label)} {turn.reward:+.2f}", style="green" if turn.reward else "dim")
         say("agent", cut(said) + mark, "cyan")
-        say(other, cut(turn.feedback), "cyan")
+        say(answerer(episode.task.gym, action), cut(readable(turn.feedback)), "cyan")
     say("end", safe(ending(episode)), "cyan")
     out.print()
 
@@ -204,9 +380,16 @@ def counterpart(gym: str) -> Literal["user", "gym"]:
     return "gym" if isinstance(user, Scripted) and not user.answers else "user"
 
 
+def answerer(gym: str, action: Action) -> str:
+    """Who answers an action of the agent: the gym where it is no valid call, else whom the gym names, else the user."""
+    return "gym" if action.kind == INVALID else find(gym).voices.get(action.kind, counterpart(gym))
+
+
 def ending(episode: Episode) -> str:
     """How an episode ended and what it earned."""
     if episode.stop == "error":
         return f"failed, so there is no score: {episode.error}"
     ends = {"done": "finished", "turn_limit": f"all {episode.max_turns} turns used", "running": "left before the end"}
-    return f"{ends[episode.stop]}; earned {sum(episode.rewards):.2f}, {share(episode):.0%} of what was within reach"
+    earned = f"{ends[episode.stop]}; earned {sum(episode.rewards):.2f}"
+    score = "" if total(episode) == sum(episode.rewards) else f"; score {total(episode):.2f}"
+    return f"{earned}{score}, {share(episode):.0%} of what was within reach"

@@ -11,8 +11,9 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from userrl.cli.evaluating import counted, headline, kept, seated, with_expert
-from userrl.cli.show import LEGEND, Watch, interval_text, mix_table, out, print_episode, progress, safe, short, summary_table
+from userrl.calls import Calls
+from userrl.cli.evaluating import Bounds, counted, headline, kept, seated, show_cost, with_expert
+from userrl.cli.show import LEGEND, Watch, interval_text, mix_table, out, print_episode, print_summaries, progress, safe, short
 from userrl.collect import Selection
 from userrl.collect.run import CollectJob
 from userrl.collect.run import collect as run_collect
@@ -43,7 +44,7 @@ def show_demo(result: Result) -> None:
     rows = list(result.summaries.items())
     count, (best, lead) = rows[0][1].episodes, result.lead
     out.print()
-    out.print(summary_table(rows, f"{count} test tasks whose texts were never seen in training"))
+    print_summaries(rows, f"{count} test tasks whose texts were never seen in training")
     out.print(safe(f"{LEGEND}\n", "dim"))
     out.print(safe("Share after GRPO, minus the share of another, paired by task [95%]", "bold"))
     others = {SFT: result.gain, "the same, both decoding greedily": result.greedy_gain, f"{best}, the best without skill": lead}
@@ -69,24 +70,26 @@ def show_demo(result: Result) -> None:
     out.print(safe(f"{'Cost':<16}{cost}"))
 
 
-def collect(folder: Path, config: Path | None, flags: Mapping[str, Any], resume: bool, at_once: int) -> None:
+def collect(folder: Path, config: Path | None, flags: Mapping[str, Any], resume: bool, bounds: Bounds) -> None:
     job = resolve(CollectJob, config, with_expert(config, flags))
     with kept(folder), progress() as watch:
-        selection = asyncio.run(_collect(job, folder, resume, at_once, watch))
+        calls, selection = asyncio.run(_collect(job, folder, resume, bounds, watch))
     summaries = summarize(selection.kept)
     if summaries:
-        out.print(summary_table([(job.agent, s) for s in summaries], f"Kept episodes of {headline(job, summaries)}"))
+        print_summaries([(job.agent, s) for s in summaries], f"Kept episodes of {headline(job, summaries)}")
         out.print(safe(f"{LEGEND}\n", "dim"))
     left = {"beaten by better ones": selection.beaten, "with an invalid action": selection.invalid, "failed": selection.failed}
     out.print(f"Kept {len(selection.kept)}; left out " + ", ".join(f"{count} {why}" for why, count in left.items()))
+    show_cost(calls)
     out.print(safe(f"Next: userrl sft train --data {folder}", "dim"), soft_wrap=True)
 
 
-async def _collect(job: CollectJob, folder: Path, resume: bool, at_once: int, watch: Watch) -> Selection:
+async def _collect(job: CollectJob, folder: Path, resume: bool, bounds: Bounds, watch: Watch) -> tuple[Calls, Selection]:
+    calls = bounds.calls(job)
     async with AsyncExitStack() as stack:
-        agent, cast = await seated(job, stack)
-        note = counted(f"collect {short(job.agent)}", job, watch)
-        return await run_collect(job, agent, cast, folder, resume=resume, at_once=at_once, on_end=note)
+        agent, cast = await seated(job, stack, calls)
+        note = counted(f"collect {short(job.agent)}", job, watch, calls)
+        return calls, await run_collect(job, agent, cast, folder, resume=resume, on_end=note, calls=calls, **bounds.play())
 
 
 def fine_tune(folder: Path, config: Path | None, flags: Mapping[str, Any], resume: bool) -> None:
@@ -101,15 +104,17 @@ def fine_tune(folder: Path, config: Path | None, flags: Mapping[str, Any], resum
         out.print(safe(f"Next: {command}", "dim"), soft_wrap=True)
 
 
-def reinforce(folder: Path, config: Path | None, flags: Mapping[str, Any], resume: bool) -> None:
+def reinforce(folder: Path, config: Path | None, flags: Mapping[str, Any], resume: bool, bounds: Bounds) -> None:
     job = resolve(RLJob, config, texts(flags))
+    calls = bounds.calls(job)
 
     def note(step: Any, figures: dict[str, Any]) -> None:
         watch("GRPO", step.number, job.grpo.steps, f"share {figures['share']:.3f}, skipped {figures['skipped_groups']}")
 
     with kept(folder), progress() as watch:
         watch("GRPO", 0, job.grpo.steps, "")
-        model = asyncio.run(run_reinforce(job, folder, resume=resume, on_step=note))
+        model = asyncio.run(run_reinforce(job, folder, resume=resume, on_step=note, calls=calls))
+    show_cost(calls)
     out.print(safe(f"Policy: {model}"), soft_wrap=True)
     out.print(safe(f"Next: userrl eval {job.gyms[0]} --agent {model}", "dim"), soft_wrap=True)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from userrl.collect.select import Selection, select
 from userrl.config import Count
@@ -31,12 +32,14 @@ async def collect(
     cast: Cast | Callable[[str], Cast],
     folder: Path,
     *,
-    resume: bool = False,
-    at_once: int = 64,
     on_end: Callable[[Episode], None] | None = None,
+    **options: Any,
 ) -> Selection:
-    """Play, rank, select; the selection is written to `selected.jsonl` in the run folder, best first."""
-    episodes = await evaluate(job, agent, cast, folder, resume=resume, at_once=at_once, on_end=on_end)
+    """Play, rank, select; the selection is written to `selected.jsonl` in the run folder, best first.
+
+    `options` are those of `evaluate`.
+    """
+    episodes = await evaluate(job, agent, cast, folder, on_end=on_end, **options)
     selection = select(episodes, job.top_k, per_task=job.per_task)
     dump(folder / SELECTED, selection.kept)
     return selection

@@ -324,14 +324,19 @@ async def _advance_through_json(episode: Episode, action: Action, cast: Cast, gy
 
 
 def systems(gym: Gym, tasks: Sequence[Task]) -> Iterator[str]:
-    """A system message that is not the same for all tasks must not hold hidden text."""
+    """A system message that is not the same for all tasks must not hold hidden text.
+
+    What the same message shows to a task that does not hide it, too, tells nothing of those that do.
+    """
     messages = [_folded(gym.system(task)) for task in tasks]
     if len(set(messages)) < 2:
         return
-    for task, message in zip(tasks, messages, strict=True):
-        names = _names(gym, task)
-        for secret in sorted(_secrets(task) | names):
-            if _holds(message, secret, names) and not _holds(_folded(task.prompt), secret, names):
+    names = [_names(gym, task) for task in tasks]
+    hidden = [_secrets(task) | short for task, short in zip(tasks, names, strict=True)]
+    common = {told: set.intersection(*(h for h, m in zip(hidden, messages, strict=True) if m == told)) for told in messages}
+    for task, message, short in zip(tasks, messages, names, strict=True):
+        for secret in sorted(common[message]):
+            if _holds(message, secret, short) and not _holds(_folded(task.prompt), secret, short):
                 yield f"holds the hidden text {secret!r:.60} of task {task.id}"
 
 

@@ -1,9 +1,9 @@
 """Replay of golden cases: recorded numbers of the original that our rules must reproduce under `compat="userrl"`.
 
-A file is read by what it holds: episodes of a gym (`.jsonl`, a header line and an episode a line), turn credits, or
-advantages. An episode's actions are played through `rollout.advance` against a cast that answers with the recorded
-verdicts, and each step's reward, `terminated` and `truncated` are compared. An episode in which the original scored
-a failed user or judge is not compared; there the failure must end ours as an error.
+A file is read by what it holds: episodes of a gym (`.jsonl`, a header line and an episode a line), turn credits,
+advantages, or cases of tau (see `golden_tau`). An episode's actions are played through `rollout.advance` against a cast
+that answers with the recorded verdicts, and each step's reward, `terminated` and `truncated` are compared. An episode in
+which the original scored a failed user or judge is not compared; there the failure must end ours as an error.
 
 To add a gym, add an `Adapter` to `ADAPTERS`.
 """
@@ -14,7 +14,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,8 +23,11 @@ import numpy as np
 from pydantic import BaseModel, Field, StrictInt, ValidationError
 
 from userrl.core import INVALID, Action, Cast, Episode, Query, Task
-from userrl.errors import ConfigError, EndpointError, ReplyError, SeatError, UnknownName
+from userrl.errors import ConfigError, DataError, EndpointError, ReplyError, SeatError, UnknownName
+from userrl.evaluate import golden_tau
 from userrl.gyms.base import FINISH, Gym, known, make
+from userrl.gyms.travel import open_preferences, volunteered
+from userrl.gyms.travel.hidden import ASPECTS
 from userrl.llm.replies import parse_reply
 from userrl.rewards import CREDITS, SCORES, advantages
 from userrl.rollout import advance
@@ -109,7 +112,7 @@ def _file(path: Path, data: Path | None, allow_missing: bool) -> FileResult:
     if "gym" in head:
         return _episodes(path, head["gym"], rows[1:])
     if "domain" in head:
-        return _tau(path, data, allow_missing)
+        return _tau(path, head, data, allow_missing)
     if "out" in cases[0]:
         return _result(path, [_credits(number, case) for number, case in enumerate(cases)])
     if "response_mask" in cases[0]:
@@ -159,7 +162,7 @@ def _credits(number: int, case: Row) -> _Outcome:
 def _advantages(number: int, case: Row) -> _Outcome:
     tokens = [_tokens_per_turn(mask, starts) for mask, starts in zip(case["response_mask"], case["turn_starts"], strict=True)]
     score = _NAMES[case["traj_method"]]
-    scores = [SCORES[score](r, gamma=case["gamma"], compat="userrl") for r in case["turn_rewards"]]
+    scores = [float(SCORES[score](r, gamma=case["gamma"], compat="userrl")) for r in case["turn_rewards"]]
     for key, scale in (("adv_norm_std", True), ("adv_no_std", False)):
         got = advantages(
             case["turn_rewards"],
@@ -223,6 +226,8 @@ class Adapter:
     """Whether raw text "[FINISH]" finishes as "[finish]" does."""
     settings: Row = field(default_factory=dict)
     """The original's defaults where ours differ; an episode's own config goes before them."""
+    before: Callable[[Episode, Row], Episode] = lambda episode, result: episode
+    """Given what the original made of the step to come, makes sure that ours draws the same at random."""
 
 
 def _episodes(path: Path, name: str, rows: Sequence[Row]) -> FileResult:
@@ -264,6 +269,7 @@ async def _replay(row: Row, name: str, adapter: Adapter) -> _Outcome:
             break
         feed = _Feed(adapter.calls, step.get("judge") or ())
         try:
+            episode = adapter.before(episode, expected)
             episode = await advance(episode, read_action(step, adapter), Cast(feed, feed), gym)
         except SeatError as error:
             return _Outcome(problem=f"{where}: {feed.lacks or error}") if compare else _Outcome(compared=False)
@@ -405,6 +411,56 @@ class Response(BaseModel):
     response: str
 
 
+class SearchVerdict(BaseModel):
+    """The original's reply to the call `search_judge`."""
+
+    aligned: str | bool = Field(alias="alignment_judgement")
+    aspect: str = Field("", alias="alignment_aspect")
+
+
+class TalkVerdict(BaseModel):
+    """The original's reply to the call `talk_judge`."""
+
+    type: str | int
+    preference_id: str = ""
+
+
+_TALK = {"2": "asks", "3": "nothing_left", "4": "vague"}
+"""The original's type of an utterance -> ours. It takes any other for small talk."""
+
+
+def _travel_hidden(task: Row) -> Row:
+    aspects: dict[str, Any] = {}
+    for aspect in task["dimensions"]:
+        mine = [letter for letter, name in ASPECTS.items() if name == aspect]
+        ids = [{"id": key, "category": "", "text": "", "hints": [""]} for key, of in task["preferences"].items() if of == aspect]
+        [best] = [option for option in task["best"] if option[0] in mine]
+        correct = [option for option in task["correct"] if option[0] in mine]
+        aspects[aspect] = {"arguments": {}, "preferences": ids, "options": [], "best": best, "correct": correct}
+    return {"scenario": "", "family": "", "aspects": aspects}
+
+
+def _travel_match(item: Row, query: Query[Any]) -> Row:
+    named = str(item.get("aspect", "")).strip().lower()
+    aspect = {"rental car": "rental_car", "car rental": "rental_car"}.get(named, named)
+    known = aspect if aspect in ASPECTS.values() else None
+    return {"matches": str(item["aligned"]).lower() == "true", "aspect": known}
+
+
+def _travel_talk(item: Row, query: Query[Any]) -> Row:
+    kind = _TALK.get(str(item["type"]).strip(), "other")
+    return {"kind": kind, "preference": str(item.get("preference_id", "")).strip() if kind == "asks" else ""}
+
+
+def _travel_before(episode: Episode, result: Row) -> Episode:
+    """With a seed by which the user volunteers the preference that was told in the original, if one may be volunteered."""
+    told = result.get("newly_elicited") or [""]
+    names = [p["id"] for p in open_preferences(episode)]
+    while told[0] in names and volunteered(episode)["id"] != told[0]:
+        episode = replace(episode, seed=episode.seed + 1)
+    return episode
+
+
 def _turtle_hidden(task: Row) -> Row:
     return {"story": "", "rubric": [{"line": f"line {i}", "weight": w} for i, w in enumerate(task["weights"])]}
 
@@ -431,6 +487,17 @@ ADAPTERS: dict[str, Adapter] = {
             "telepathy.guess": Call("guess", _search_same, Judgment),
         },
     ),
+    "travel": Adapter(
+        _travel_hidden,
+        {
+            "travel.search": Call("search_judge", _travel_match, SearchVerdict),
+            "travel.talk": Call("talk_judge", _travel_talk, TalkVerdict),
+            "travel.reveal": Call("user_reply", lambda item, query: {"words": "(not recorded)"}),
+            "travel.chat": Call("user_reply", lambda item, query: {"words": "(not recorded)"}),
+        },
+        finish_in_any_case=True,
+        before=_travel_before,
+    ),
     "turtle": Adapter(
         _turtle_hidden,
         {
@@ -445,11 +512,17 @@ ADAPTERS: dict[str, Adapter] = {
 # --- tau -----------------------------------------------------------------------------------------------------
 
 
-def _tau(path: Path, data: Path | None, allow_missing: bool) -> FileResult:
+def _tau(path: Path, file: Row, data: Path | None, allow_missing: bool) -> FileResult:
     folder = data or path.resolve().parent.parent.parent / "data" / "tau_bench"
-    if folder.is_dir():
-        return _broken(path, "belongs to the gym 'tau', which userrl does not have; nothing could be compared")
-    lacking = f"needs tau-bench's data, but {folder} is no folder"
-    if allow_missing:
-        return FileResult(path.name, 0, 1, 0, (f"{path} {lacking}; not compared.",))
-    return _broken(path, f"{lacking}; name it with --data, or leave it out with --allow-missing")
+    count = len(file.get("tasks") or file.get("cases") or [{}])
+    if not folder.is_dir():
+        lacking = f"needs tau-bench's data, but {folder} is no folder"
+        if allow_missing:
+            return FileResult(path.name, 0, count, 0, (f"{path} {lacking}; not compared.",))
+        return _broken(path, f"{lacking}; name it with --data, or leave it out with --allow-missing", count)
+    try:
+        return _result(path, [_Outcome(problem=problem) for problem in golden_tau.check(file, folder)])
+    except DataError as error:
+        return _broken(path, f"cannot be compared: {error}", count)
+    except (LookupError, TypeError) as error:
+        return _broken(path, f"is not as expected ({type(error).__name__}: {error}); expected golden cases of tau", count)

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
 
-from userrl.core import Episode
-from userrl.evaluate.statistics import Interval, mean_interval
+from userrl.core import INVALID, Episode, Turn
+from userrl.evaluate.statistics import Interval, combined_interval, mean_interval, pass_all, pass_at
 from userrl.gyms.base import find, gym_of
+from userrl.scripted import Scripted
+
+CHARACTERS_A_TOKEN = 4
+"""For texts of users and agents, whose own tokens nobody counted."""
+WITHIN = (1, 2, 4, 8, 16)
+"""User turns within which episodes are counted as solved (pass@U-k)."""
 
 
 def total(episode: Episode) -> float:
-    """The sum of the turns' rewards, in the gym's units."""
-    return sum(episode.rewards)
+    """The score: the sum of the turns' rewards, where the gym does not score otherwise (`Gym.score`)."""
+    return gym_of(episode).score(episode)
 
 
 def share(episode: Episode) -> float:
-    """The total as a share of what the task can yield within the turn limit."""
-    reachable = gym_of(episode).reachable(episode.task, episode.max_turns)
-    return total(episode) / reachable if reachable else 0.0
+    """The score as a share of the best one that the task allows within the turn limit."""
+    best = gym_of(episode).best_score(episode.task, episode.max_turns)
+    return total(episode) / best if best else 0.0
 
 
 def effective_turns(episode: Episode) -> int:
@@ -27,13 +34,77 @@ def effective_turns(episode: Episode) -> int:
     return max((i for i, reward in enumerate(episode.rewards, start=1) if reward), default=0)
 
 
+def time_weighted(episode: Episode) -> float:
+    """Sum of r_i / (i + 1) over the turns i = 0, 1, ...: what is earned early counts more."""
+    return sum(reward / (i + 1) for i, reward in enumerate(episode.rewards))
+
+
+def asks(gym: str, turn: Turn) -> bool:
+    """Whether a turn says something to the user, who has to reply. Never where the rules alone answer (function, search)."""
+    return turn.action.kind == "action" and turn.label != INVALID and _has_user(gym)
+
+
+def needs_user(gym: str, turn: Turn) -> bool:
+    """Whether a turn needs a person: a question, or an answer that somebody has to judge. Searches and tool calls do not."""
+    answers = turn.action.kind == "answer" and turn.label != INVALID and gym != "tau"  # tau's answer is a tool call
+    return answers or asks(gym, turn)
+
+
+@cache
+def _has_user(gym: str) -> bool:
+    """Whether the gym's user has an answer to anything."""
+    user = find(gym).cast().user
+    return not isinstance(user, Scripted) or bool(user.answers)
+
+
+def user_turns(episode: Episode) -> int:
+    """Turns of an episode that need a person."""
+    return sum(needs_user(episode.task.gym, turn) for turn in episode.turns)
+
+
 def action_mix(episodes: Iterable[Episode]) -> dict[str, float]:
     """Label -> its share of all turns, in the gyms' own order of labels."""
-    episodes = list(episodes)
-    counts = Counter(turn.label for e in episodes for turn in e.turns)
-    order = dict.fromkeys(label for gym in {e.task.gym: None for e in episodes} for label in find(gym).labels)
+    counts: Counter[str] = Counter()
+    gyms: dict[str, None] = {}
+    for episode in episodes:
+        gyms[episode.task.gym] = None
+        counts.update(turn.label for turn in episode.turns)
+    return _mix(counts, gyms)
+
+
+def _mix(counts: Counter[str], gyms: Iterable[str]) -> dict[str, float]:
+    order = dict.fromkeys(label for gym in gyms for label in find(gym).labels)
     turns = sum(counts.values())
     return {label: counts[label] / turns for label in [*order, *(set(counts) - set(order))] if turns}
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What an episode asks of its user, on average (after BAO, arXiv 2602.11351, and PPP, arXiv 2511.02208)."""
+
+    questions: float
+    """Turns that say something to the user."""
+    read: float
+    """Tokens that the user reads: the agent's texts in turns that need a person."""
+    typed: float
+    """Tokens that the user types: the replies to questions."""
+    repeats: float
+    """Turns that need a person and repeat an earlier one."""
+    rate: float
+    """Share of all turns that need a person."""
+    within: Mapping[int, float]
+    """k -> share of episodes solved with no more than k turns that need a person (pass@U-k)."""
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Success of k attempts at a task, over the tasks with at least k scored attempts."""
+
+    k: int
+    any: Interval
+    """pass@k: at least one of the k solves the task."""
+    all: Interval
+    """pass^k: all k do."""
 
 
 @dataclass(frozen=True)
@@ -47,33 +118,190 @@ class Summary:
     errors: int
     """Episodes that a failed agent, user or judge ended; they have no score."""
     score: Interval
-    """Mean total reward."""
+    """Mean of `total`."""
     share: Interval
-    """Mean share of the reachable reward."""
+    """Mean of `share`."""
     solved: Interval
     """Share of episodes that reached the gym's goal."""
     effective_turns: float
     mix: dict[str, float]
+    parts: tuple[Summary, ...] = ()
+    """The same figures of the parts of its tasks that the gym names (`Gym.subsets`); `gym` then names the part, too."""
+    idle: Summary | None = None
+    """What an agent that does nothing would have on the same tasks, where the gym tells (`Gym.idle`)."""
+    time_weighted: float = float("nan")
+    """Mean of `time_weighted`."""
+    effort: Effort | None = None
+    """None without a scored episode."""
+    passes: tuple[Passes, ...] = ()
+    """For k = 1, 2, 4, ... and all attempts, where tasks have more than one."""
+
+    @property
+    def invalid_rate(self) -> float:
+        """Share of episodes that a failure ended."""
+        return self.errors / (self.errors + self.episodes) if self.errors else 0.0
 
 
-def summarize(episodes: Sequence[Episode], seed: int = 0) -> list[Summary]:
-    """A summary per gym, in the order in which the gyms first appear. Intervals are clustered by task."""
-    out: list[Summary] = []
-    for gym in dict.fromkeys(e.task.gym for e in episodes):
-        mine = [e for e in episodes if e.task.gym == gym]
-        good = [e for e in mine if e.stop != "error"]
-        ids = [e.task.id for e in good]
-        out.append(
-            Summary(
-                gym,
-                len({e.task.id for e in mine}),
-                len(good),
-                len(mine) - len(good),
-                mean_interval([total(e) for e in good], ids, seed),
-                mean_interval([share(e) for e in good], ids, seed),
-                mean_interval([float(gym_of(e).solved(e)) for e in good], ids, seed),
-                sum(map(effective_turns, good)) / len(good) if good else float("nan"),
-                action_mix(good),
-            )
+@dataclass(frozen=True)
+class Figures:
+    """What is known of one agent's episodes."""
+
+    gyms: tuple[Summary, ...]
+    """In the order in which the gyms first appear."""
+    averages: tuple[Summary, ...]
+    """The micro average (each task counts the same) and the macro average (each gym does), for two gyms and more."""
+
+
+def summarize(episodes: Iterable[Episode], seed: int = 0) -> list[Summary]:
+    """A summary per gym, in the order in which the gyms first appear. Intervals are clustered by task.
+
+    Goes through the episodes once and keeps numbers only, so they may be read from a file one by one.
+    """
+    return list(figures(episodes, seed).gyms)
+
+
+def figures(episodes: Iterable[Episode], seed: int = 0) -> Figures:
+    """The summaries of `summarize`, and their averages over gyms. Goes through the episodes once, too."""
+    gyms: dict[str, _Column] = {}
+    for episode in episodes:
+        gyms.setdefault(episode.task.gym, _Column()).add(episode)
+    summaries = tuple(column.summary(gym, gym, seed) for gym, column in gyms.items())
+    return Figures(summaries, _averages([column for column in gyms.values() if column.ids], summaries, seed))
+
+
+def _averages(columns: Sequence[_Column], summaries: Sequence[Summary], seed: int) -> tuple[Summary, ...]:
+    """None where a gym has no scored episode: an average without it would be one of something else."""
+    if len(columns) < 2 or len(columns) < len(summaries):
+        return ()
+    scored = [len(set(column.ids)) for column in columns]
+    micro, macro = [n / sum(scored) for n in scored], [1 / len(scored)] * len(scored)
+    return tuple(_average(name, weights, columns, summaries, seed) for name, weights in (("micro", micro), ("macro", macro)))
+
+
+def _average(name: str, weights: Sequence[float], columns: Sequence[_Column], summaries: Sequence[Summary], seed: int) -> Summary:
+    def interval(values: Sequence[Sequence[float]]) -> Interval:
+        return combined_interval([(v, column.ids) for v, column in zip(values, columns, strict=True)], weights, seed)
+
+    def weighted(values: Iterable[float]) -> float:
+        return sum(weight * value for weight, value in zip(weights, values, strict=True))
+
+    return Summary(
+        name,
+        sum(s.tasks for s in summaries),
+        sum(s.episodes for s in summaries),
+        sum(s.errors for s in summaries),
+        interval([column.scores for column in columns]),
+        interval([column.shares for column in columns]),
+        interval([column.solved for column in columns]),
+        weighted(s.effective_turns for s in summaries),
+        {},
+        time_weighted=weighted(s.time_weighted for s in summaries),
+    )
+
+
+@dataclass
+class _Column:
+    """The figures of one gym's episodes, one number each."""
+
+    tasks: set[str] = field(default_factory=set)
+    ids: list[str] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    shares: list[float] = field(default_factory=list)
+    solved: list[float] = field(default_factory=list)
+    turns: list[int] = field(default_factory=list)
+    weighted: list[float] = field(default_factory=list)
+    users: list[int] = field(default_factory=list)
+    """Turns that need a person."""
+    effort: Counter[str] = field(default_factory=Counter)
+    """Sums over the episodes: questions, characters read and typed, repeats."""
+    labels: Counter[str] = field(default_factory=Counter)
+    errors: int = 0
+    parts: dict[str, _Column] = field(default_factory=dict)
+    idle: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Task -> score and share of an agent that does nothing."""
+
+    def add(self, episode: Episode, *, whole: bool = True) -> None:
+        """whole: also in the parts of the tasks."""
+        self.tasks.add(episode.task.id)
+        gym, task = gym_of(episode), episode.task
+        for part in gym.subsets(task) if whole else ():
+            self.parts.setdefault(part, _Column()).add(episode, whole=False)
+        if whole and task.id not in self.idle and (idle := gym.idle(task)) is not None:
+            best = gym.best_score(task, episode.max_turns)
+            self.idle[task.id] = (idle, idle / best if best else 0.0)
+        if episode.stop == "error":
+            self.errors += 1
+            return
+        self.ids.append(episode.task.id)
+        self.scores.append(total(episode))
+        self.shares.append(share(episode))
+        self.solved.append(float(gym_of(episode).solved(episode)))
+        self.turns.append(effective_turns(episode))
+        self.weighted.append(time_weighted(episode))
+        self.labels.update(turn.label for turn in episode.turns)
+        self._add_effort(episode)
+
+    def _add_effort(self, episode: Episode) -> None:
+        needing = [turn for turn in episode.turns if needs_user(episode.task.gym, turn)]
+        asking = [turn for turn in needing if asks(episode.task.gym, turn)]
+        self.users.append(len(needing))
+        self.effort["questions"] += len(asking)
+        self.effort["read"] += sum(len(turn.action.text) for turn in needing)
+        self.effort["typed"] += sum(len(turn.feedback) for turn in asking)
+        self.effort["repeats"] += sum(turn.label == "repeated" for turn in needing)
+
+    def summary(self, name: str, gym: str, seed: int) -> Summary:
+        return Summary(
+            name,
+            len(self.tasks),
+            len(self.ids),
+            self.errors,
+            mean_interval(self.scores, self.ids, seed),
+            mean_interval(self.shares, self.ids, seed),
+            mean_interval(self.solved, self.ids, seed),
+            sum(self.turns) / len(self.turns) if self.turns else float("nan"),
+            _mix(self.labels, [gym]),
+            tuple(part.summary(f"{gym}: {which}", gym, seed) for which, part in sorted(self.parts.items())),
+            self._idle(gym, seed),
+            sum(self.weighted) / len(self.weighted) if self.weighted else float("nan"),
+            self._effort(),
+            self._passes(seed),
         )
-    return out
+
+    def _effort(self) -> Effort | None:
+        episodes, turns = len(self.ids), sum(self.labels.values())
+        if not episodes:
+            return None
+        within = {k: sum(s for s, n in zip(self.solved, self.users, strict=True) if n <= k) / episodes for k in WITHIN}
+        return Effort(
+            self.effort["questions"] / episodes,
+            self.effort["read"] / CHARACTERS_A_TOKEN / episodes,
+            self.effort["typed"] / CHARACTERS_A_TOKEN / episodes,
+            self.effort["repeats"] / episodes,
+            sum(self.users) / turns if turns else 0.0,
+            within,
+        )
+
+    def _passes(self, seed: int) -> tuple[Passes, ...]:
+        attempts, solved = Counter(self.ids), Counter[str]()
+        for task, one in zip(self.ids, self.solved, strict=True):
+            solved[task] += int(one)
+        most = max(attempts.values(), default=0)
+        if most < 2:
+            return ()
+        ks = sorted({2**i for i in range(most.bit_length()) if 2**i <= most} | {most})
+        passes = []
+        for k in ks:
+            tasks = [task for task, n in attempts.items() if n >= k]
+            any_, all_ = ([of(k, attempts[task], solved[task]) for task in tasks] for of in (pass_at, pass_all))
+            passes.append(Passes(k, mean_interval(any_, tasks, seed), mean_interval(all_, tasks, seed)))
+        return tuple(passes)
+
+    def _idle(self, gym: str, seed: int) -> Summary | None:
+        if not self.idle:
+            return None
+        ids = list(self.idle)
+        scores, shares = [score for score, _ in self.idle.values()], [share for _, share in self.idle.values()]
+        solved = [float(share >= 1.0) for share in shares]
+        score, share, success = (mean_interval(values, ids, seed) for values in (scores, shares, solved))
+        return Summary(gym, len(ids), len(ids), 0, score, share, success, sum(map(bool, scores)) / len(ids), {})

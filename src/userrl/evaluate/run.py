@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from userrl.config import AtLeast0, Count, as_dict
+from userrl.calls import Calls
+from userrl.config import AtLeast0, Count, as_dict, resolve
 from userrl.core import DEFAULT_MAX_TURNS, Agent, Cast, Episode, Task
-from userrl.errors import ConfigError
+from userrl.errors import ConfigError, DataError
 from userrl.gyms.base import find
 from userrl.llm.endpoint import lasting
 from userrl.rollout import play_recorded, starts
@@ -37,22 +40,34 @@ class EvalJob:
     """Settings for every gym, e.g. {"compat": "userrl"}."""
     endpoints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Role -> settings of the endpoint behind it, e.g. {"agent": {"tools": False}}."""
+    shared_user_noise: bool = False
+    """Attempts at a task share the user's and the judge's replies to the same query in the same turn."""
 
 
 def chosen_tasks(gyms: Sequence[str], split: str, count: int | None) -> list[Task]:
-    """The tasks of a job. Raises ConfigError when there are none."""
+    """The first `count` tasks of each gym's split. Raises ConfigError when there are none."""
+    return [task for tasks in _chosen(gyms, split, count) for task in tasks]
+
+
+def _chosen(gyms: Sequence[str], split: str, count: int | None) -> list[Iterable[Task]]:
     if count is not None and count < 1:
         raise ConfigError(f"tasks is {count}; expected at least 1.")
-    tasks = [task for gym in gyms for task in find(gym).tasks(split)[:count]]
-    if not tasks:
+    sets = [find(gym).tasks(split) for gym in gyms]
+    if not any(map(len, sets)):
         raise ConfigError(f"Split {split!r} of {', '.join(gyms)} holds no tasks.")
-    return tasks
+    return [islice(tasks, count) for tasks in sets]
 
 
-def plan(job: EvalJob) -> list[Episode]:
-    """The episodes of a job, none of them begun."""
-    tasks = chosen_tasks(job.gyms, job.split, job.tasks)
-    return list(starts(tasks, attempts=job.attempts, seed=job.seed, max_turns=job.max_turns, rules=job.rules))
+def plan(job: EvalJob) -> Iterator[Episode]:
+    """The episodes of a job, none of them begun; tasks are made as they are reached."""
+    for tasks in _chosen(job.gyms, job.split, job.tasks):
+        yield from starts(tasks, attempts=job.attempts, seed=job.seed, max_turns=job.max_turns, rules=job.rules)
+
+
+def planned(job: EvalJob) -> int:
+    """How many episodes a job has."""
+    sizes = [len(find(gym).tasks(job.split)) for gym in job.gyms]
+    return job.attempts * sum(size if job.tasks is None else min(size, job.tasks) for size in sizes)
 
 
 async def evaluate(
@@ -62,19 +77,44 @@ async def evaluate(
     folder: Path,
     *,
     resume: bool = False,
-    at_once: int = 64,
     max_errors: int | None = None,
     on_end: Callable[[Episode], None] | None = None,
-) -> list[Episode]:
-    """Play a job's episodes into a run folder: `config.json`, `episodes.jsonl`.
+    calls: Calls | None = None,
+    **options: Any,
+) -> Sequence[Episode]:
+    """Play a job's episodes into a run folder: `config.json`, `episodes.jsonl`, and with models `replies.jsonl`, `cost.json`.
 
     Args:
         max_errors: failed episodes that stop the run; a tenth of all, at least 8, by default.
+        calls: what stands around the models of `agent` and `cast`.
+        options: as `rollout.play_each` has.
     """
-    episodes = plan(job)
-    config = {"kind": "eval", **as_dict(job), "endpoints": lasting(job.endpoints)}
-    if is_folder(job.agent):
-        config["contents"] = {"agent": fingerprint(Path(job.agent))}
+    chosen_tasks(job.gyms, job.split, 1)
+    if len(set(job.gyms)) < len(job.gyms):
+        raise ConfigError(f"gyms names one twice: {', '.join(job.gyms)}. Name each once; --attempts plays its tasks more often.")
+    config = {"kind": "eval", **as_dict(job), "endpoints": lasting(job.endpoints), "contents": contents(job)}
     run = RunFolder(folder, config, resume=resume)
-    limit = max(8, len(episodes) // 10) if max_errors is None else max_errors
-    return await play_recorded(episodes, agent, cast, run, at_once=at_once, max_errors=limit, on_end=on_end)
+    limit = max(8, planned(job) // 10) if max_errors is None else max_errors
+    try:
+        return await play_recorded(plan(job), agent, cast, run, max_errors=limit, on_end=on_end, calls=calls, **options)
+    finally:
+        if calls is not None and calls.any and not calls.replaying:
+            run.write_json("cost.json", calls.ledger.record())
+
+
+def contents(job: EvalJob) -> dict[str, Any]:
+    """What the files that a job reads hold: a resumed run must find the same."""
+    found: dict[str, Any] = {"tasks": {gym: find(gym).sets()[job.split].sha256 for gym in job.gyms}}
+    if is_folder(job.agent):
+        found["agent"] = fingerprint(Path(job.agent))
+    return found
+
+
+def recorded_job(folder: Path) -> EvalJob:
+    """The job of a run's folder. Raises DataError for a folder that holds none."""
+    try:
+        saved = json.loads((folder / "config.json").read_text("utf-8"))
+        names = {f.name for f in fields(EvalJob)}
+        return resolve(EvalJob, None, {name: value for name, value in saved.items() if name in names})
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"{folder} holds no evaluation that can be read: {error}. Name the folder of a run (--out).") from error

@@ -95,7 +95,7 @@ async def demo(job: DemoJob, folder: Path, watch: Watch, *, resume: bool = False
     data = {split: list(gym.tasks(f"demo-{split}")) for split in ("train", "validation", "test")}
     data["test"] = data["test"][: job.test_tasks]
 
-    async def play(name: str, agent: Agent, tasks: Sequence[Task]) -> list[Episode]:
+    async def play(name: str, agent: Agent, tasks: Sequence[Task]) -> Sequence[Episode]:
         """Episodes of an agent, the same seed for all so that they can be paired."""
         done: list[Episode] = []
 
@@ -117,7 +117,7 @@ async def demo(job: DemoJob, folder: Path, watch: Watch, *, resume: bool = False
         policy.model.eval()
         return PolicyAgent(policy, temperature=temperature, max_new=job.grpo.max_new, seed=job.seed + 1)
 
-    played: dict[str, list[Episode]] = {RANDOM: await play(RANDOM, player(), data["test"])}
+    played: dict[str, Sequence[Episode]] = {RANDOM: await play(RANDOM, player(), data["test"])}
     baselines = gym.baselines(data["train"])
     for name, agent in baselines.items():
         played[name] = await play(name, agent, data["test"])
@@ -166,7 +166,7 @@ async def demo(job: DemoJob, folder: Path, watch: Watch, *, resume: bool = False
     return finish(list(baselines), run, played, plot, cost)
 
 
-def finish(baselines: Sequence[str], run: RunFolder, played: dict[str, list[Episode]], plot: Path, cost: Cost) -> Result:
+def finish(baselines: Sequence[str], run: RunFolder, played: dict[str, Sequence[Episode]], plot: Path, cost: Cost) -> Result:
     """The figures, also written to `results.json`."""
     summaries = {name: summarize(episodes)[0] for name, episodes in played.items()}
     best = max(baselines, key=lambda name: summaries[name].share.mean)

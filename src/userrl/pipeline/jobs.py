@@ -12,12 +12,14 @@ from typing import Any
 
 from userrl.agents.policy import Policy, set_threads
 from userrl.agents.tiny import Shape, new_policy
+from userrl.calls import FILE as REPLIES
+from userrl.calls import Calls
 from userrl.collect.run import file_of, load
 from userrl.config import Count, as_dict
 from userrl.errors import ConfigError
 from userrl.evaluate.metrics import action_mix, share
 from userrl.evaluate.run import chosen_tasks
-from userrl.gyms.base import gym_of
+from userrl.gyms.base import find, gym_of
 from userrl.llm.endpoint import lasting
 from userrl.pipeline import seats
 from userrl.store import RunFolder, fingerprint, set_aside
@@ -79,14 +81,23 @@ class RLJob:
     judge: str = "scripted"
     endpoints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Role (user or judge) -> settings of the endpoint behind it."""
+    shared_user_noise: bool = False
+    """The episodes of a group share the user's and the judge's replies to the same query in the same turn."""
     grpo: grpo.GRPOConfig = field(default_factory=grpo.GRPOConfig)
     threads: Count = 1
 
 
 async def reinforce(
-    job: RLJob, folder: Path, *, resume: bool = False, on_step: Callable[[grpo.Step, dict[str, Any]], None] | None = None
+    job: RLJob,
+    folder: Path,
+    *,
+    resume: bool = False,
+    on_step: Callable[[grpo.Step, dict[str, Any]], None] | None = None,
+    calls: Calls | None = None,
 ) -> Path:
     """Returns the folder of the finished policy.
+
+    A step that is done again after a break is given the replies that the user's and the judge's models gave before.
 
     The run folder holds checkpoints, `train.jsonl` (a line of figures a step) and `episodes.jsonl` (all of them); on
     resume, what they hold of steps that are done again goes to `<file>.redone`.
@@ -95,16 +106,21 @@ async def reinforce(
     policy = Policy.load(Path(job.model))
     tasks = chosen_tasks(job.gyms, job.split, None)
     random.Random(f"rl|{job.grpo.seed}").shuffle(tasks)
+    calls = calls or Calls(shared_user_noise=job.shared_user_noise)
     async with AsyncExitStack() as stack:
-        cast = await seats.cast(job.user, job.judge, stack, endpoints=job.endpoints)
+        cast = await seats.cast(job.user, job.judge, stack, endpoints=job.endpoints, calls=calls)
         config = {"kind": "rl", **as_dict(job), "endpoints": lasting(job.endpoints)}
-        config["contents"] = {"model": fingerprint(Path(job.model))}
+        held = {gym: find(gym).sets()[job.split].sha256 for gym in job.gyms}
+        config["contents"] = {"tasks": held, "model": fingerprint(Path(job.model))}
         run = RunFolder(folder, config, resume=resume)
         done = checkpoint.steps_done(folder / CHECKPOINTS)
         set_aside(folder / "train.jsonl", done)
         set_aside(folder / "episodes.jsonl", done * job.grpo.groups * job.grpo.group_size)
         log = stack.enter_context(run.store("train.jsonl"))
         record = stack.enter_context(run.store("episodes.jsonl", tokens=False))
+        if calls.any:
+            calls.keep(stack.enter_context(run.store(REPLIES)))
+            stack.callback(lambda: run.write_json("cost.json", calls.ledger.record()))
 
         async def note(step: grpo.Step) -> None:
             line = figures(step)
@@ -115,7 +131,7 @@ async def reinforce(
                 on_step(step, line)
 
         hook: Callable[[grpo.Step], Awaitable[None]] = note
-        await grpo.train(policy, tasks, cast, job.grpo, folder=folder / CHECKPOINTS, on_step=hook)
+        await grpo.train(policy, tasks, cast, job.grpo, folder=folder / CHECKPOINTS, on_step=hook, on_end=calls.ended)
     policy.save(folder / MODEL)
     return folder / MODEL
 

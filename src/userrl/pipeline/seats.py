@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from userrl.calls import Calls
 from userrl.core import Action, Agent, Cast, Episode
 from userrl.errors import ConfigError, UnknownName
 from userrl.gyms.base import TRAITS, find
-from userrl.llm import ChatClient, parse_endpoint
-from userrl.llm.endpoint import JOB_SETTINGS, SETTINGS, Role
+from userrl.llm import ChatClient, Client
+from userrl.llm.endpoint import JOB_SETTINGS, SETTINGS, Role, parse_endpoints
+from userrl.llm.pool import Pool
 from userrl.store import is_folder
 from userrl.users.llm import LLMSeat
 
-AGENT_HELP = "expert[:SKILL], an agent without skill (random, ...), the folder of a local model, or MODEL@URL (at OpenAI: MODEL@)"
+AGENT_HELP = (
+    "expert[:SKILL], an agent without skill (random, ...), the folder of a local model, or MODEL@URL[,URL...] (at OpenAI: MODEL@)"
+)
 USER_HELP = f"scripted[:{'|'.join(TRAITS)}] or MODEL@URL"
 JUDGE_HELP = "scripted or MODEL@URL"
 
@@ -43,6 +47,7 @@ async def agent(
     temperature: float | None = None,
     max_new: int = 512,
     seed: int = 0,
+    calls: Calls | None = None,
 ) -> Agent:
     """The agent that `spec` names; connections live until the stack closes.
 
@@ -50,6 +55,7 @@ async def agent(
         gyms: those it will play, so that a name that one of them lacks is found before play begins.
         temperature: of a model's sampling; goes before the one in `endpoints`.
         max_new, seed: of a local model.
+        calls: what stands around a remote model: record, ledger, budget.
 
     Raises ConfigError or UnknownName for a spec that names nothing.
     """
@@ -65,7 +71,7 @@ async def agent(
         from userrl.agents.llm import LLMAgent
 
         more = {} if temperature is None else {"temperature": temperature}
-        return LLMAgent(await _client(spec, "agent", stack, endpoints, **more))
+        return LLMAgent(await _client(spec, "agent", stack, endpoints, calls, **more))
     if name == "expert":
         skill = _skill(dial)
         experts: dict[str, Agent] = {}
@@ -98,15 +104,17 @@ def _skill(dial: str) -> float:
     return skill
 
 
-async def cast(user: str, judge: str, stack: AsyncExitStack, *, endpoints: Endpoints | None = None) -> Callable[[str], Cast]:
+async def cast(
+    user: str, judge: str, stack: AsyncExitStack, *, endpoints: Endpoints | None = None, calls: Calls | None = None
+) -> Callable[[str], Cast]:
     """Gym name -> cast, from one spec for each seat. Both scripted seats of a gym come from its `scripted` module.
 
     Raises ConfigError or UnknownName for a spec that names nothing.
     """
     check_endpoints(endpoints or {})
     models = {
-        "user": LLMSeat(await _client(user, "user", stack, endpoints), "user") if "@" in user else None,
-        "judge": LLMSeat(await _client(judge, "judge", stack, endpoints), "judge") if "@" in judge else None,
+        "user": LLMSeat(await _client(user, "user", stack, endpoints, calls), "user") if "@" in user else None,
+        "judge": LLMSeat(await _client(judge, "judge", stack, endpoints, calls), "judge") if "@" in judge else None,
     }
     trait = "plain" if models["user"] else _trait(user)
     if not models["judge"] and judge != "scripted":
@@ -144,6 +152,11 @@ def check_endpoints(endpoints: Endpoints) -> None:
                 raise UnknownName(f"setting in the table [endpoints.{role}]", name, JOB_SETTINGS)
 
 
-async def _client(spec: str, role: Role, stack: AsyncExitStack, endpoints: Endpoints | None, **more: Any) -> ChatClient:
+async def _client(
+    spec: str, role: Role, stack: AsyncExitStack, endpoints: Endpoints | None, calls: Calls | None, **more: Any
+) -> Client:
     settings = {**(endpoints or {}).get(role, {}), **more}
-    return await stack.enter_async_context(ChatClient(parse_endpoint(spec, role, **settings)))
+    found = parse_endpoints(spec, role, **settings)
+    clients: list[Client] = [await stack.enter_async_context(ChatClient(endpoint)) for endpoint, _ in found]
+    client = clients[0] if len(clients) == 1 else Pool(clients, [weight for _, weight in found])
+    return calls.door(client, role) if calls else client

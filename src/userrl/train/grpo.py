@@ -21,8 +21,10 @@ from userrl.agents.policy import Policy, PolicyAgent
 from userrl.config import Above0, AtLeast0, Count, Fraction
 from userrl.core import INVALID, Cast, Episode, Task
 from userrl.errors import ConfigError, RunStopped, needs
-from userrl.rewards.advantage import advantages
-from userrl.rewards.turns import Array
+from userrl.gyms.base import gym_of
+from userrl.rewards.advantage import advantages, comparable
+from userrl.rewards.base import Array
+from userrl.rewards.estimators.gigpo import gym_states
 from userrl.rollout import play_many
 from userrl.train import checkpoint
 from userrl.train.batch import Batch, batch, logprobs
@@ -54,7 +56,8 @@ class GRPOConfig:
     entropy: AtLeast0 = 0.0
     """Weight of an entropy bonus."""
     credit: Literal["naive", "equalized", "r2g", "em"] = "equalized"
-    score: Literal["sum", "mean", "r2g"] = "r2g"
+    score: Literal["sum", "mean", "r2g", "composite"] = "r2g"
+    estimator: Literal["grpo", "dr_grpo", "rloo", "mt_grpo", "gigpo"] = "grpo"
     gamma: Fraction = 0.8
     scale: bool = True
     """Divide a group's advantages by its standard deviation."""
@@ -100,6 +103,7 @@ async def train(
     *,
     folder: Path | None = None,
     on_step: Callable[[Step], Awaitable[None]] | None = None,
+    on_end: Callable[[Episode], None] | None = None,
 ) -> None:
     """Train in place.
 
@@ -107,6 +111,7 @@ async def train(
         tasks: drawn from without replacement until used up, in an order fixed by the seed.
         folder: where checkpoints go; a newer one found there is gone on from.
         on_step: awaited after each step, before its checkpoint is written.
+        on_end: called with each episode as it ends.
 
     Raises:
         RunStopped: too many episodes of a step failed.
@@ -125,7 +130,7 @@ async def train(
     if folder is not None and (found := checkpoint.latest(folder)):
         start, _ = checkpoint.restore(found, policy, optimizer)
     for number in range(start, config.steps):
-        episodes = await rollout(policy, draw(tasks, number, config), cast, config, number)
+        episodes = await rollout(policy, draw(tasks, number, config), cast, config, number, on_end)
         for group in optimizer.param_groups:
             group["lr"] = config.lr * schedule(number, config.warmup, config.steps, config.lr_floor)
         step = update(policy, optimizer, episodes, config, number)
@@ -163,7 +168,12 @@ def _order(count: int, seed: int, turn: int) -> list[int]:
 
 
 async def rollout(
-    policy: Policy, tasks: Sequence[Task], cast: Cast | Callable[[str], Cast], config: GRPOConfig, number: int
+    policy: Policy,
+    tasks: Sequence[Task],
+    cast: Cast | Callable[[str], Cast],
+    config: GRPOConfig,
+    number: int,
+    on_end: Callable[[Episode], None] | None = None,
 ) -> list[Episode]:
     """Play a step's episodes with the current weights."""
     policy.model.eval()
@@ -180,6 +190,7 @@ async def rollout(
         episodes,
         agent,
         cast,
+        on_end=on_end,
         at_once=total,
         max_errors=total // 4 if config.max_errors is None else config.max_errors,
     )
@@ -192,8 +203,7 @@ def update(
     whole = [e for e in episodes if e.stop != "error"]
     if not whole:
         raise RunStopped(f"All {len(episodes)} episodes of step {number + 1} failed. The last one: {episodes[-1].error}")
-    sizes = Counter(map(_group, whole))
-    good = [e for e in whole if sizes[_group(e)] > 1]
+    good = [episodes[i] for i in comparable([_group(e) for e in episodes], [e.stop == "error" for e in episodes])]
     tokens = [[turn.action.tokens for turn in e.turns if turn.action.tokens] for e in good]
     worth = advantages(
         [e.rewards for e in good],
@@ -201,8 +211,12 @@ def update(
         [[len(t.ids) for t in turns] for turns in tokens],
         credit=config.credit,
         score=config.score,
+        estimator=config.estimator,
         gamma=config.gamma,
         scale=config.scale,
+        success=[float(gym_of(e).solved(e)) for e in good] if config.score == "composite" else None,
+        max_turns=config.max_turns,
+        states=[gym_states(e) for e in good] if config.estimator == "gigpo" else None,
     )
     used = [i for i in range(len(good)) if any(abs(a) > 1e-9 for a in worth[i])]
     skipped = len(set(map(_group, episodes)) - {_group(good[i]) for i in used})
