@@ -59,6 +59,21 @@ class Client(Protocol):
         ...
 
 
+class Around:
+    """What a `Client` that stands around another one takes from it."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    @property
+    def endpoint(self) -> Endpoint:
+        return self.client.endpoint
+
+    @property
+    def down(self) -> bool:
+        return self.client.down
+
+
 class ChatClient:
     """A `Client` over HTTP. One object serves any number of calls at once.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from userrl.core import Place
 from userrl.errors import BudgetSpent, ConfigError, EndpointError
-from userrl.llm.client import Client
+from userrl.llm.client import Around, Client
 from userrl.llm.endpoint import Endpoint, Role
 from userrl.llm.prices import price_of
 from userrl.llm.wire import Completion, Usage
@@ -136,21 +136,14 @@ def spent_by(endpoint: Endpoint, usage: Usage, *, failed: bool = False) -> Spent
     return Spent(1, int(failed), usage.read, usage.written, usd, int(price is None))
 
 
-class Metered:
+class Metered(Around):
     """A `Client` whose calls are entered in a ledger and kept within its budget."""
 
     def __init__(self, client: Client, role: Role, ledger: Ledger) -> None:
-        self.client, self.role, self.ledger = client, role, ledger
+        super().__init__(client)
+        self.role, self.ledger = role, ledger
         price_of(client.endpoint)  # looked up once, before anything waits
         ledger.check(role, client.endpoint)
-
-    @property
-    def endpoint(self) -> Endpoint:
-        return self.client.endpoint
-
-    @property
-    def down(self) -> bool:
-        return self.client.down
 
     async def chat(
         self,

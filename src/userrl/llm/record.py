@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 
 from userrl.core import Place
 from userrl.errors import DataError, DeadlinePassed, EndpointError, EndpointRefused
-from userrl.llm.client import Client
-from userrl.llm.endpoint import Endpoint, Role
+from userrl.llm.client import Around, Client
+from userrl.llm.endpoint import Role
 from userrl.llm.wire import Completion, Usage
 
 SCHEMA = 1
@@ -132,19 +132,12 @@ def _kept(lines: Iterable[Line], *, replayed: bool) -> _Kept:
     return _Kept(dict(found), gave_up)
 
 
-class Recorded:
+class Recorded(Around):
     """A `Client` whose replies are kept, and taken from the record where it has them."""
 
     def __init__(self, client: Client, role: Role, replies: Replies) -> None:
-        self.client, self.role, self.replies = client, role, replies
-
-    @property
-    def endpoint(self) -> Endpoint:
-        return self.client.endpoint
-
-    @property
-    def down(self) -> bool:
-        return self.client.down
+        super().__init__(client)
+        self.role, self.replies = role, replies
 
     async def chat(
         self,

@@ -10,8 +10,8 @@ from typing import Any
 
 from userrl.core import Place
 from userrl.errors import EndpointError
-from userrl.llm.client import Client, sampling_seed
-from userrl.llm.endpoint import Endpoint, Role
+from userrl.llm.client import Around, Client, sampling_seed
+from userrl.llm.endpoint import Role
 from userrl.llm.record import asked
 from userrl.llm.wire import Completion, Usage
 
@@ -19,7 +19,7 @@ KEPT = 100_000
 """Replies that are kept at most; the one longest unused goes first."""
 
 
-class Shared:
+class Shared(Around):
     """A `Client` that passes a question on once and gives its answer to all who ask the same.
 
     Args:
@@ -31,16 +31,9 @@ class Shared:
     """
 
     def __init__(self, client: Client, role: Role, *, by_turn: bool) -> None:
-        self.client, self.role, self.by_turn = client, role, by_turn
+        super().__init__(client)
+        self.role, self.by_turn = role, by_turn
         self._answers: OrderedDict[tuple[Any, ...], asyncio.Task[Completion]] = OrderedDict()
-
-    @property
-    def endpoint(self) -> Endpoint:
-        return self.client.endpoint
-
-    @property
-    def down(self) -> bool:
-        return self.client.down
 
     async def chat(
         self,
