@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from userrl.agents.policy import Policy, PolicyAgent
+from userrl.agents.policy import Policy, PolicyAgent, cache_room
 from userrl.core import INVALID, Action, Episode, Task, Tokens, Turn
 from userrl.errors import ConfigError, SeatError, StoreError
 from userrl.gyms.base import make
@@ -106,6 +107,61 @@ def test_more_episodes_than_fit_into_a_batch_are_played_in_several(policy: Polic
         assert sampled(episode) == pytest.approx(recomputed(policy, episode), abs=CLOSE)
     assert max(agent.batches) == 5 and sum(agent.batches) == 60
     assert agent.rebuilt == 0 and len(agent._sessions) == 5
+
+
+def test_where_the_cache_holds_few_episodes_those_that_began_are_played_on_before_others_begin(policy: Policy) -> None:
+    per_id = 2 * 2 * 2 * 12 * 4  # keys and values, layers, heads, numbers of a head, bytes of one
+    longest = max(len(whole(e)) for e in played(PolicyAgent(policy, max_new=16, seed=1))) + 16
+    agent = Watched(policy, max_new=16, seed=1, cache_gb=2.5 * longest * per_id / 2**30)
+    shapes: list[torch.Size] = []
+
+    def slab(sessions: Sequence[Any], past: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+        out = PolicyAgent._slab(agent, sessions, past, columns)
+        shapes.append(out[0].shape)
+        return out
+
+    agent._slab = slab  # type: ignore[method-assign]
+    episodes = played(agent)
+    for episode in episodes:
+        assert sampled(episode) == pytest.approx(recomputed(policy, episode), abs=CLOSE)
+    assert 1 < max(agent.batches) < 12 and sum(agent.batches) == 60
+    assert max(shape.numel() * 4 for shape in shapes) <= 2.5 * longest * per_id
+    assert agent.rebuilt <= 6, "of 48 later moves"
+    tight = Watched(policy, max_new=16, seed=1, cache_gb=1e-9)
+    assert [whole(e) for e in played(tight, 3)] == [whole(e) for e in episodes[:3]]
+    assert set(tight.batches) == {1}
+
+
+def test_on_a_gpu_keys_and_values_may_take_an_eighth_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = SimpleNamespace(total_memory=80 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
+    assert (cache_room(torch.device("cpu")), cache_room(torch.device("cuda"))) == (2.0, 10.0)
+
+
+def read_widths(policy: Policy, agent: PolicyAgent) -> tuple[list[Episode], list[tuple[int, ...]]]:
+    """Episodes of two tasks, four of each, and the shapes of what the model was given to read."""
+    widths = list[tuple[int, ...]]()
+    hook = policy.model.register_forward_pre_hook(
+        lambda _, args, given: widths.append(tuple(given["input_ids"].shape)), with_kwargs=True
+    )
+    episodes = played(agent, 2, max_turns=2, attempts=4)
+    hook.remove()
+    return episodes, widths
+
+
+def test_a_prompt_that_a_group_begins_with_is_read_once_by_a_large_model(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("userrl.agents.policy.SHARING", policy.model.num_parameters())
+    episodes, widths = read_widths(policy, PolicyAgent(policy, max_new=16))
+    prompts = [len(tokens(e)[0].context) for e in episodes]
+    assert widths[:2] == [(2, max(prompts) - 1), (8, 1)]
+    for episode in episodes:
+        assert sampled(episode) == pytest.approx(recomputed(policy, episode), abs=CLOSE)
+    assert len({tokens(e)[0].ids for e in episodes[:4]}) > 1, "the same prompt, but draws of their own"
+
+
+def test_a_tiny_model_reads_each_prompt_in_its_own_row(policy: Policy) -> None:
+    episodes, widths = read_widths(policy, PolicyAgent(policy, max_new=16))
+    assert widths[0] == (8, max(len(tokens(e)[0].context) for e in episodes)), "as the demo's figures were made"
 
 
 def test_episodes_whose_keys_and_values_were_dropped_are_read_again(policy: Policy) -> None:

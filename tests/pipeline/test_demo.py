@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,8 @@ import pytest
 
 from userrl.agents.tiny import Shape
 from userrl.errors import ResumeError, StoreError
-from userrl.pipeline.curve import merged
 from userrl.pipeline.demo import EXPERT, GRPO, RANDOM, SFT, SHUFFLED, DemoJob, Result, demo, spread
+from userrl.pipeline.plot import merged
 from userrl.store import read
 from userrl.train.grpo import GRPOConfig
 from userrl.train.sft import SFTConfig
@@ -109,6 +110,15 @@ def test_a_second_demo_in_the_same_folder_is_refused_and_so_is_one_with_other_se
         small_demo(finished)
     with pytest.raises(ResumeError, match="seed was 0, now 1"):
         asyncio.run(demo(DemoJob(**{**vars(SMALL), "seed": 1}), finished, lambda *_: None, resume=True))
+
+
+def test_a_demo_of_before_a_setting_was_added_can_be_gone_on_with(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    held = json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))
+    del held["grpo"]["kl"], held["sft"]["micro_batch"]
+    (tmp_path / "run" / "config.json").write_text(json.dumps(held), "utf-8")
+    small_demo(tmp_path / "run", resume=True)
+    assert figures(tmp_path / "run") == figures(finished)
 
 
 @pytest.mark.slow

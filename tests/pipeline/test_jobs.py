@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -14,15 +15,18 @@ from typing import Any
 import pytest
 import torch
 
-from userrl.agents.policy import Policy
+from userrl.agents.policy import LoRA, Policy
 from userrl.agents.tiny import Shape
+from userrl.config import resolve
 from userrl.core import Episode
-from userrl.errors import ConfigError, DataError, ResumeError, RunStopped, StoreError
+from userrl.errors import ConfigError, DataError, ResumeError, RunStopped, StoreError, UnknownName
+from userrl.evaluate.metrics import share
 from userrl.gyms.base import find, make
 from userrl.pipeline.jobs import RLJob, SFTJob, figures, fine_tune, reinforce
 from userrl.store import dump, read
 from userrl.train.grpo import GRPOConfig, Step
 from userrl.train.sft import SFTConfig
+from userrl.train.validation import Validation, plan, results
 
 SHAPE = Shape(hidden=32, layers=1, heads=2, feed_forward=32, vocabulary=400)
 
@@ -91,7 +95,7 @@ def test_a_run_that_cannot_begin_leaves_no_folder_to_resume(tmp_path: Path) -> N
 
 
 def test_reinforcing_leaves_figures_episodes_checkpoints_and_a_policy(model: str, tmp_path: Path) -> None:
-    seen: list[tuple[Step, dict[str, Any]]] = []
+    seen: list[tuple[Any, dict[str, Any]]] = []
     out = asyncio.run(reinforce(rl_job(model), tmp_path / "run", on_step=lambda step, line: seen.append((step, line))))
     log = lines(tmp_path / "run" / "train.jsonl")
     assert log == [line for _, line in seen] and [line["step"] for line in log] == [1, 2, 3]
@@ -105,13 +109,26 @@ def test_reinforcing_leaves_figures_episodes_checkpoints_and_a_policy(model: str
 
 def test_failed_episodes_have_no_part_in_a_steps_figures(experts: list[Episode]) -> None:
     good = experts[:3]
-    step = Step(7, [*good, experts[3].fail("user: gone")], skipped=2, loss=0.5, entropy=1.5, clipped=0.1, grad_norm=3.0, cut=0.25)
+    told: dict[str, Any] = {
+        "loss": 0.5,
+        "entropy": 1.5,
+        "clipped": 0.1,
+        "grad_norm": 3.0,
+        "cut": 0.25,
+        "kl": None,
+        "lr": 1e-3,
+        "max_turns": 4,
+    }
+    step = Step(7, [*good, experts[3].fail("user: gone")], skipped=2, groups=4, **told)
     line = figures(step)
     assert line["reward"] == pytest.approx(sum(sum(e.rewards) for e in good) / 3)
     assert (line["step"], line["errors"], line["skipped_groups"]) == (7, 1, 2)
-    assert [line[name] for name in ("loss", "entropy", "clipped", "grad_norm", "cut")] == [0.5, 1.5, 0.1, 3.0, 0.25]
+    assert {name: line[name] for name in told} == told and line["groups"] == 4
+    assert line["gyms"] == {"intention": {"episodes": 3, "reward": line["reward"], "share": line["share"]}}
     assert list(line["mix"]) == list(make("intention").labels)
     assert sum(line["mix"].values()) == pytest.approx(1.0)
+    idle = figures(replace(step, skipped=4))
+    assert {name for name in told if idle[name] is None} == {"loss", "entropy", "clipped", "grad_norm", "kl"}, "no update"
 
 
 def test_a_resumed_job_logs_each_step_and_ends_in_the_same_policy(data: str, model: str, tmp_path: Path) -> None:
@@ -210,7 +227,7 @@ def killed_and_gone_on_with(arguments: list[str], folder: Path, *, at: str) -> N
     assert process.returncode == -9 and not (folder / "model").exists(), "it ended before it could be killed"
     subprocess.run([*command, "--resume"], check=True, stdout=subprocess.DEVNULL)
     steps = [line["step"] for line in lines(folder / "train.jsonl")]
-    assert steps == list(range(1, len(steps) + 1)), "a step stands there twice, or is missing"
+    assert steps == list(range(steps[0], steps[0] + len(steps))), "a step stands there twice, or is missing"
 
 
 @pytest.mark.slow
@@ -224,7 +241,7 @@ def test_a_killed_fine_tuning_goes_on_to_the_same_policy(data: str, tmp_path: Pa
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Nothing was learned")
+@pytest.mark.filterwarnings("ignore:Nothing was learned", "ignore:Step .*monitor")
 def test_a_killed_reinforcement_goes_on_to_the_same_policy(model: str, tmp_path: Path) -> None:
     settings = tmp_path / "rl.toml"
     settings.write_text(
@@ -235,3 +252,179 @@ def test_a_killed_reinforcement_goes_on_to_the_same_policy(model: str, tmp_path:
     killed_and_gone_on_with(["rl", "train", "--config", str(settings)], tmp_path / "killed", at="step-000004")
     whole = asyncio.run(reinforce(rl_job(model, steps=30, save_every=2), tmp_path / "whole"))
     assert same(tmp_path / "killed" / "model", whole) and not same(whole, Path(model))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Nothing was learned", "ignore:Step .*monitor")
+def test_a_killed_reinforcement_with_all_settings_goes_on_to_the_same_policy_and_validations(
+    two_gyms: Path, tmp_path: Path
+) -> None:
+    """An adapter, a reference, validation, two gyms by weight, a curriculum, several forward passes an update."""
+    settings = tmp_path / "rl.toml"
+    settings.write_text(
+        f'model = "{two_gyms}"\ngyms = ["intention", "telepathy"]\nlora = {{ r = 2 }}\nvalidation = {{ every = 3, tasks = 3 }}\n'
+        "[grpo]\nsteps = 12\ngroups = 4\ngroup_size = 4\nupdates = 2\nmax_new = 40\nsave_every = 2\nlr = 2e-3\nkl = 0.05\n"
+        "micro_batch = 400\nturns = [[0, 2], [5, 3]]\nweights = { intention = 3 }\n"
+        "rules = { telepathy = { show_reward = true } }\n",
+        "utf-8",
+    )
+    arguments = ["rl", "train", "--config", str(settings)]
+    killed_and_gone_on_with(arguments, tmp_path / "killed", at="step-000006")
+    asyncio.run(reinforce(resolve(RLJob, settings), tmp_path / "whole"))
+    one, other = tmp_path / "killed", tmp_path / "whole"
+    assert same(one / "model", other / "model") and not same(one / "model", two_gyms)
+    assert lines(one / "train.jsonl") == lines(other / "train.jsonl")
+    names = [f"validation/step-{step:06d}.jsonl" for step in (0, 3, 6, 9, 12)]
+    for name in [*names, "episodes.jsonl"]:
+        episodes = [sorted(read(folder / name), key=lambda e: (e.seed, e.key)) for folder in (one, other)]
+        assert episodes[0] == episodes[1]
+
+
+# --- validation ------------------------------------------------------------------------------------------------
+
+
+def validated(model: str, every: int = 2, **fields: Any) -> RLJob:
+    return replace(rl_job(model, **fields), validation=Validation(every=every, tasks=5))
+
+
+def test_a_policy_is_validated_before_training_then_every_so_many_steps_and_at_the_end(model: str, tmp_path: Path) -> None:
+    seen: list[tuple[Any, dict[str, Any]]] = []
+    asyncio.run(reinforce(validated(model), tmp_path / "run", on_step=lambda step, line: seen.append((step, line))))
+    log = lines(tmp_path / "run" / "train.jsonl")
+    assert [line["step"] for line in log] == [0, 1, 2, 3] and [line for _, line in seen] == log
+    assert [line["step"] for line in log if "validation" in line] == [0, 2, 3]
+    assert set(log[0]) == {"step", "validation"} and seen[0][0] is None
+    tasks = [task.id for task in make("intention").tasks("validation")[:5]]
+    for line in (log[0], log[2], log[3]):
+        episodes = list(read(tmp_path / "run" / "validation" / f"step-{line['step']:06d}.jsonl"))
+        assert [e.task.id for e in sorted(episodes, key=lambda e: tasks.index(e.task.id))] == tasks
+        held = line["validation"]
+        assert held["share"]["mean"] == pytest.approx(sum(map(share, episodes)) / 5)
+        assert held["share"]["low"] <= held["share"]["mean"] <= held["share"]["high"]
+        assert held["reward"] == pytest.approx(sum(sum(e.rewards) for e in episodes) / 5)
+        assert held["gyms"] == {"intention": {"share": held["share"], "reward": held["reward"], "episodes": 5}}
+        assert held["invalid"] == pytest.approx(held["mix"]["invalid"]) and held["errors"] == 0
+
+
+def test_validation_changes_nothing_in_training(model: str, tmp_path: Path) -> None:
+    plain, watched = rl_job(model, steps=2), validated(model, steps=2, every=1)
+    one = asyncio.run(reinforce(plain, tmp_path / "plain"))
+    assert same(asyncio.run(reinforce(watched, tmp_path / "watched")), one)
+
+
+def test_a_resumed_job_neither_repeats_nor_loses_a_validation(model: str, tmp_path: Path) -> None:
+    job = validated(model, every=1, steps=4, save_every=2)
+
+    def files(folder: Path) -> dict[str, list[Episode]]:
+        found = {file.name: list(read(file)) for file in (folder / "validation").glob("*.jsonl")}
+        return {name: sorted(episodes, key=lambda e: e.key) for name, episodes in found.items()}
+
+    whole = asyncio.run(reinforce(job, tmp_path / "whole"))
+    for died_after in (0, 1, 3):
+
+        def die(step: Any, line: dict[str, Any], last: int = died_after) -> None:
+            if line["step"] == last:
+                raise RunStopped("died")
+
+        folder = tmp_path / str(died_after)
+        with pytest.raises(RunStopped):
+            asyncio.run(reinforce(job, folder, on_step=die))
+        first = folder / "validation" / "step-000000.jsonl"
+        before = first.stat().st_mtime_ns
+        assert same(asyncio.run(reinforce(job, folder, resume=True)), whole)
+        assert files(folder) == files(tmp_path / "whole")
+        assert lines(folder / "train.jsonl") == lines(tmp_path / "whole" / "train.jsonl")
+        assert first.read_bytes() and first.stat().st_mtime_ns == before, "the first validation is not played again"
+        redone = sorted(file.name for file in (folder / "validation").glob("*.redone"))
+        assert redone == {0: [], 1: ["step-000001.jsonl.redone"], 3: ["step-000003.jsonl.redone"]}[died_after]
+
+
+def test_a_first_validation_that_was_broken_off_is_gone_on_with(model: str, tmp_path: Path) -> None:
+    job = validated(model, every=1, steps=1)
+    asyncio.run(reinforce(job, tmp_path / "run"))
+    whole = lines(tmp_path / "run" / "train.jsonl")
+    played = tmp_path / "run" / "validation" / "step-000000.jsonl"
+    kept = played.read_bytes().splitlines(keepends=True)[:3]
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        shutil.rmtree(path)
+    played.write_bytes(b"".join(kept) + b'{"torn')
+    (tmp_path / "run" / "train.jsonl").write_bytes(b'{"step":0,"valid')
+    asyncio.run(reinforce(job, tmp_path / "run", resume=True))
+    assert played.read_bytes().splitlines(keepends=True)[:3] == kept and len(list(read(played))) == 5
+    assert lines(tmp_path / "run" / "train.jsonl") == whole
+
+
+@pytest.mark.parametrize(
+    ("split", "why"),
+    [("test", "test tasks are for evaluation alone"), ("demo-test", "for evaluation alone"), ("train", "training tasks show no")],
+)
+def test_validation_on_test_tasks_or_training_tasks_is_refused(model: str, tmp_path: Path, split: str, why: str) -> None:
+    job = replace(rl_job(model), validation=Validation(every=1, split=split))
+    with pytest.raises(ConfigError, match=why):
+        asyncio.run(reinforce(job, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_on_test_tasks_is_warned_of(model: str, tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="'test' that is trained on holds test tasks"):
+        asyncio.run(reinforce(replace(rl_job(model, steps=1), split="test", baselines=False), tmp_path / "run"))
+
+
+def test_validation_may_have_rules_of_its_own_and_plays_to_the_last_limit_of_a_curriculum() -> None:
+    rules = {"show_reward": True, "travel": {"rewards": "training"}}
+    settings = {"trained_on": "train", "max_turns": 8, "rules": rules, "seed": 1}
+    [intention, travel] = plan(Validation(every=1, tasks=1), ("intention", "travel"), **settings)  # type: ignore[arg-type]
+    assert intention.rules == {"show_reward": True} and travel.rules == {"show_reward": True, "rewards": "training"}
+    own = Validation(every=1, tasks=1, rules={"travel": {"rewards": "evaluation"}})
+    [travel] = plan(own, ("travel",), **settings)  # type: ignore[arg-type]
+    assert travel.rules == {"rewards": "evaluation"} and travel.max_turns == 8
+    with pytest.raises(UnknownName, match="preset of rewards"):
+        plan(Validation(rules={"travel": {"rewards": "evaluating"}}), ("travel",), **settings)  # type: ignore[arg-type]
+
+
+def test_with_several_gyms_each_counts_the_same_in_validation(experts: list[Episode]) -> None:
+    other = [replace(e, task=replace(e.task, gym="telepathy")) for e in experts[20:21]]
+    found = results([*experts[:3], *other, experts[4].fail("user: gone")])
+    means = [found["gyms"][gym]["share"]["mean"] for gym in ("intention", "telepathy")]
+    assert found["share"]["mean"] == pytest.approx(sum(means) / 2) and found["errors"] == 1
+    assert [found["gyms"][gym]["episodes"] for gym in ("intention", "telepathy")] == [3, 1]
+
+
+# --- adapters, settings that came later ------------------------------------------------------------------------
+
+
+def test_an_adapter_is_merged_into_a_model_that_plays_as_it_did(data: str, model: str, tmp_path: Path) -> None:
+    job = replace(sft_job(data, lr=1e-2), model=model, lora=LoRA(r=4, keep_adapter=True))
+    out = fine_tune(job, tmp_path / "run")
+    start, end = Policy.load(Path(model)), Policy.load(out)
+    assert not same(out, Path(model)) and not (out / "adapter_config.json").exists()
+    assert (tmp_path / "run" / "adapter" / "adapter_model.safetensors").is_file()
+    start.prepare("float32", LoRA(r=4))
+    start.restore(tmp_path / "run" / "adapter")
+    ids = torch.arange(5, 25)[None]
+    with torch.no_grad():
+        assert torch.allclose(start.model(ids).logits, end.model(ids).logits, atol=1e-5)
+
+    rl = replace(rl_job(model, steps=2, lr=1e-2, kl=0.1), lora=LoRA(r=2), dtype="bfloat16", gradient_checkpointing=True)
+    asyncio.run(reinforce(rl, tmp_path / "rl"))
+    assert not (tmp_path / "rl" / "adapter").exists()
+    log = lines(tmp_path / "rl" / "train.jsonl")
+    assert 0 < log[1]["kl"] < 1 and log[1]["loss"] == pytest.approx(log[1]["loss"])
+    merged = Policy.load(tmp_path / "rl" / "model").model
+    assert merged.dtype == torch.float32 and not same(tmp_path / "rl" / "model", Path(model))
+
+
+def test_a_run_begun_before_a_setting_existed_goes_on_with_its_default_alone(model: str, tmp_path: Path) -> None:
+    job = rl_job(model, steps=1)
+    asyncio.run(reinforce(job, tmp_path / "run"))
+    saved = tmp_path / "run" / "config.json"
+    config = json.loads(saved.read_text("utf-8"))
+    for table, names in ((config, ("lora", "dtype", "device", "validation")), (config["grpo"], ("kl", "turns", "weights"))):
+        for name in names:
+            del table[name]
+    saved.write_text(json.dumps(config), "utf-8")
+    asyncio.run(reinforce(job, tmp_path / "run", resume=True))
+    with pytest.raises(ResumeError, match=r"grpo\.kl was 0\.0, now 0\.1"):
+        asyncio.run(reinforce(replace(job, grpo=replace(job.grpo, kl=0.1)), tmp_path / "run", resume=True))
+    with pytest.raises(ResumeError, match=r"lora\.r was 0, now 2"):
+        asyncio.run(reinforce(replace(job, lora=LoRA(r=2)), tmp_path / "run", resume=True))

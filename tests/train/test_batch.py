@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,21 +13,33 @@ import torch
 
 from userrl.agents.policy import Policy
 from userrl.core import Tokens
-from userrl.train.batch import Batch, batch, logprobs
+from userrl.train.batch import Batch, batch, frozen, logprobs, micro_batches, written
 
 LONG = [Tokens((10, 11, 12), (20, 21), (-0.1, -0.2)), Tokens((13,), (22, 23, 24), (-0.3, -0.4, -0.5))]
 SHORT = [Tokens((14, 15), (25,), ())]
 PAD = 1
 
 
-def fixed(table: Sequence[float]) -> Policy:
-    """A policy that gives every id the same probabilities everywhere."""
+class Fixed(torch.nn.Module):
+    """Gives every id the same probabilities everywhere."""
 
-    def model(input_ids: torch.Tensor, use_cache: bool) -> Any:
+    def __init__(self, table: Sequence[float]) -> None:
+        super().__init__()
+        self.config = SimpleNamespace(vocab_size=len(table))
+        self.head = torch.nn.Linear(1, len(table))
+        torch.nn.init.zeros_(self.head.weight)
+        self.head.bias.data = torch.tensor(table).log()
+
+    def get_output_embeddings(self) -> torch.nn.Module:
+        return self.head
+
+    def forward(self, input_ids: torch.Tensor, use_cache: bool) -> Any:
         assert not use_cache
-        return SimpleNamespace(logits=torch.tensor(table).log().expand(*input_ids.shape, len(table)))
+        return SimpleNamespace(logits=self.head(torch.zeros(*input_ids.shape, 1)))
 
-    return cast(Policy, SimpleNamespace(model=model))
+
+def fixed(table: Sequence[float]) -> Policy:
+    return cast(Policy, SimpleNamespace(model=Fixed(table), computing=nullcontext))
 
 
 def test_episodes_are_laid_out_one_after_the_other_and_padded_on_the_right() -> None:
@@ -55,22 +68,42 @@ def test_log_probabilities_are_those_at_the_sampling_temperature() -> None:
 
 
 def test_no_loss_sees_what_the_policy_did_not_write(untrained: Policy) -> None:
-    """The gradient of the logits is zero but where a token of the policy was to be told."""
+    """The gradient of the last hidden states is zero but where a token of the policy was to be told."""
     seen: list[torch.Tensor] = []
 
     def watch(module: Any, args: Any, out: Any) -> None:
-        out.logits.retain_grad()
-        seen.append(out.logits)
+        out.last_hidden_state.retain_grad()
+        seen.append(out.last_hidden_state)
 
-    untrained.model.register_forward_hook(watch)
+    untrained.model.get_decoder().register_forward_hook(watch)
     b = batch([LONG, SHORT], PAD)
     chosen, entropy = logprobs(untrained, b)
     (chosen.sum() + entropy.sum()).backward()
-    [logits] = seen
-    assert logits.grad is not None
-    touched = logits.grad.abs().sum(-1) > 0
+    [hidden] = seen
+    assert hidden.grad is not None
+    touched = hidden.grad.abs().sum(-1) > 0
     assert touched.tolist() == b.mask[:, 1:].tolist()
     assert len(chosen) == int(b.mask.sum()) == 6
+
+
+def test_for_a_large_table_the_output_layer_sees_only_the_policys_tokens_and_gives_what_it_gives_for_all(
+    untrained: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("userrl.train.batch.LARGE", 1)
+    b, rows = batch([LONG, SHORT], PAD), list[int]()
+    untrained.model.get_output_embeddings().register_forward_hook(lambda _, args, out: rows.append(out.shape[:-1].numel()))
+    with torch.no_grad():
+        chosen, _ = logprobs(untrained, b)
+        whole = torch.log_softmax(untrained.model(b.ids[:, :-1]).logits, -1).gather(2, b.ids[:, 1:, None])[..., 0]
+    assert rows == [6, b.ids[:, :-1].numel()]
+    assert torch.allclose(chosen, whole[b.mask[:, 1:]], atol=1e-6)
+
+
+def test_an_entropy_without_gradients_is_the_same_entropy(untrained: Policy) -> None:
+    b = batch([LONG, SHORT], PAD)
+    (chosen, entropy), (same, plain) = logprobs(untrained, b), logprobs(untrained, b, entropy_grad=False)
+    assert torch.equal(entropy, plain) and torch.equal(chosen, same)
+    assert (entropy.requires_grad, plain.requires_grad, same.requires_grad) == (True, False, True)
 
 
 def test_padding_and_the_other_rows_change_nothing(untrained: Policy) -> None:
@@ -95,3 +128,34 @@ def test_a_batch_moves_to_a_device_as_a_whole() -> None:
     b = batch([SHORT], PAD, "meta")
     assert {b.ids.device.type, b.turn.device.type, b.old.device.type, b.mask.device.type} == {"meta"}
     assert isinstance(b, Batch)
+
+
+# --- parts of a batch ------------------------------------------------------------------------------------------
+
+
+def of(*lengths: int) -> list[list[Tokens]]:
+    return [[Tokens((1,) * (n - 1), (2,), ())] for n in lengths]
+
+
+def test_a_forward_pass_takes_no_more_tokens_than_allowed_padding_included() -> None:
+    lengths = [5, 9, 2, 9, 3, 40, 8]
+    cut = micro_batches(of(*lengths), 20)
+    assert sorted(i for part in cut for i in part) == list(range(7))
+    sizes = [max(lengths[i] for i in part) * len(part) for part in cut]
+    assert all(size <= 20 for size, part in zip(sizes, cut, strict=True) if len(part) > 1)
+    assert [part for part in cut if 5 in part] == [[5]], "a longer one goes alone"
+    assert len(cut) == 4
+    assert micro_batches(of(*lengths), None) == [list(range(7))], "in the order they came"
+    assert written([LONG, SHORT]) == 6
+
+
+def test_a_frozen_policy_does_not_learn(policy: Policy) -> None:
+    b = batch([LONG, SHORT], PAD)
+    with torch.no_grad():
+        before, _ = logprobs(policy, b, 0.7)
+        start = frozen(policy)
+        for parameter in policy.model.parameters():
+            parameter.add_(0.1)
+        after, _ = logprobs(policy, b, 0.7)
+    assert torch.equal(start(b, 0.7), before) and not torch.equal(after, before)
+    assert not start(b, 0.7).requires_grad

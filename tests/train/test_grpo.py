@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import exp, log
@@ -15,14 +17,15 @@ import torch
 from userrl.agents.policy import Policy, PolicyAgent
 from userrl.agents.tiny import Shape, new_policy
 from userrl.core import Action, Cast, Episode, Query, Task, Tokens, Turn
-from userrl.errors import ConfigError, ReplyError, RunStopped
+from userrl.errors import ConfigError, ReplyError, RunStopped, UnknownName
 from userrl.gyms import base
 from userrl.gyms.base import Gym, make
 from userrl.rollout import run, starts
 from userrl.scripted import Acting, Scripted
 from userrl.train import sft
-from userrl.train.batch import batch, logprobs
-from userrl.train.grpo import GRPOConfig, Step, clipped_loss, draw, rollout, train, update
+from userrl.train.batch import batch, frozen, logprobs
+from userrl.train.grpo import GRPOConfig, Step, clipped_loss, divergence, train, update
+from userrl.train.rollouts import draw, rollout, turn_limit
 
 TASKS = make("intention").tasks("train")[:8]
 NOBODY = Cast(Scripted({}), Scripted({}))
@@ -361,3 +364,106 @@ def test_three_steps_from_which_nothing_was_learned_are_warned_of_once_with_what
 def test_training_under_compat_is_warned_of(policy: Policy) -> None:
     with pytest.warns(UserWarning, match="Training under compat"):
         asyncio.run(train(policy, TASKS, make("intention").cast(), replace(SMALL, groups=1, rules={"compat": "userrl"})))
+
+
+# --- parts of an update, the start policy ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fields", [{}, {"entropy": 0.1, "kl": 0.5}])
+@pytest.mark.parametrize("budget", [1, 25, 60])
+def test_an_update_in_several_forward_passes_is_the_update_in_one(
+    untrained: Policy, fields: dict[str, float], budget: int
+) -> None:
+    """Episodes of one, two and three turns, so that a mean of the passes' means would be another gradient."""
+    episodes = [told("a", 0, 1.0), told("a", 1, 0.0, 0.0, 0.0), told("b", 0, 0.5, 0.5), told("b", 1, 0.0), told("b", 2, 0.1)]
+    config = replace(CONFIG, clip_norm=1e9, **fields)  # type: ignore[arg-type]
+    start = moved(untrained)
+
+    def gradient(micro_batch: int | None) -> tuple[Step, torch.Tensor]:
+        before = weights(untrained)
+        reference = frozen(start) if config.kl else None
+        optimizer = torch.optim.SGD(untrained.model.parameters(), lr=1.0)
+        kept = {name: value.clone() for name, value in untrained.model.state_dict().items()}
+        step = update(untrained, optimizer, episodes, replace(config, micro_batch=micro_batch), 0, reference)
+        change = weights(untrained) - before
+        untrained.model.load_state_dict(kept)
+        return step, change
+
+    (whole, one), (parts, several) = gradient(None), gradient(budget)
+    assert torch.allclose(one, several, atol=float(one.abs().max()) * 1e-4) and one.abs().max() > 0
+    for name in ("loss", "entropy", "clipped", "grad_norm"):
+        assert getattr(whole, name) == pytest.approx(getattr(parts, name), rel=1e-4)
+    assert (whole.kl or 0) == pytest.approx(parts.kl or 0, rel=1e-4) and (whole.kl is None) == (config.kl == 0)
+
+
+def moved(policy: Policy, by: float = 1.1) -> Policy:
+    """Another policy of the same shape."""
+    other = Policy(copy.deepcopy(policy.model), policy.tokenizer)
+    with torch.no_grad():
+        for parameter in other.model.parameters():
+            parameter.mul_(by)
+    return other
+
+
+def test_the_divergence_is_k3_and_grows_with_the_distance() -> None:
+    new, start = torch.tensor([-1.0, -2.0]), torch.tensor([-1.0, -2.5])
+    assert divergence(new, start).item() == pytest.approx((0.0 + exp(-0.5) + 0.5 - 1) / 2)
+    drawn = torch.distributions.Categorical(torch.tensor([0.7, 0.2, 0.1])).sample((100_000,))
+    p, q = torch.tensor([0.7, 0.2, 0.1]).log(), torch.tensor([0.5, 0.3, 0.2]).log()
+    exact = float((p.exp() * (p - q)).sum())
+    assert divergence(p[drawn], q[drawn]).item() == pytest.approx(exact, rel=0.05)
+
+
+def test_a_kl_weight_draws_the_policy_towards_its_start(untrained: Policy) -> None:
+    episodes = [told("a", 0, 1.0), told("a", 1, 0.0)]
+    reference, optimizer = frozen(moved(untrained, 3.0)), torch.optim.SGD(untrained.model.parameters(), lr=0.02)
+    config = replace(CONFIG, kl=50.0, clip_norm=1.0)
+    apart = [update(untrained, optimizer, episodes, replace(config, lr=0.02), 0, reference).kl for _ in range(6)]
+    assert apart[0] is not None and apart[-1] is not None and 0 < apart[-1] < 0.8 * apart[0]
+
+
+# --- several gyms, curriculum ----------------------------------------------------------------------------------
+
+
+def of_gyms(**counts: int) -> list[Task]:
+    return [Task(f"{gym}-{i}", gym, "") for gym, count in counts.items() for i in range(count)]
+
+
+def test_gyms_are_drawn_equally_often_by_default_however_many_tasks_they_have() -> None:
+    tasks = of_gyms(intention=50, function=4)
+    for number in range(5):
+        assert Counter(t.gym for t in draw(tasks, number, GRPOConfig(groups=6))) == {"intention": 3, "function": 3}
+
+
+def test_gyms_are_drawn_by_weight_and_each_without_replacement_across_steps() -> None:
+    tasks = of_gyms(intention=10, function=3, turtle=4)
+    config = GRPOConfig(groups=5, weights={"intention": 2.0, "turtle": 0.5})
+    flat = [task for number in range(14) for task in draw(tasks, number, config)]
+    assert Counter(t.gym for t in flat) == {"intention": 40, "function": 20, "turtle": 10}
+    for gym, size in {"intention": 10, "function": 3, "turtle": 4}.items():
+        ids = [t.id for t in flat if t.gym == gym]
+        for first in range(0, len(ids) - size + 1, size):
+            assert len(set(ids[first : first + size])) == size
+    shares = [Counter(t.gym for t in flat[:n])["intention"] / n for n in range(7, 71, 7)]
+    assert all(abs(s - 4 / 7) < 0.15 for s in shares), "at any time, not at the end alone"
+
+
+def test_weights_of_a_gym_that_is_not_played_are_refused(untrained: Policy) -> None:
+    with pytest.raises(UnknownName, match="'function'"):
+        asyncio.run(train(untrained, TASKS, NOBODY, GRPOConfig(weights={"function": 2.0})))
+
+
+@pytest.mark.parametrize(
+    ("turns", "limits"), [((), [9] * 5), (((0, 4), (3, 8)), [4, 4, 4, 8, 8]), (((3, 8), (1, 2)), [9, 2, 2, 8, 8])]
+)
+def test_the_turn_limit_follows_the_curriculum(turns: tuple[tuple[int, int], ...], limits: list[int]) -> None:
+    config = GRPOConfig(max_turns=9, turns=turns)
+    assert [turn_limit(config, number) for number in range(5)] == limits
+
+
+def test_each_gym_is_played_by_its_own_rules_and_the_steps_turn_limit(policy: Policy) -> None:
+    rules = {"show_reward": True, "intention": {"multi_detail_penalty": 0.5}}
+    config = GRPOConfig(groups=1, group_size=2, max_new=4, max_turns=3, turns=((1, 2),), rules=rules)
+    for number, limit in ((0, 3), (1, 2)):
+        for episode in asyncio.run(rollout(policy, TASKS[:1], make("intention").cast(), config, number)):
+            assert episode.rules == {"show_reward": True, "multi_detail_penalty": 0.5} and episode.max_turns == limit

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from userrl.agents.policy import Policy
+from userrl.agents.policy import LoRA, Policy
 from userrl.core import Tokens
 from userrl.gyms.base import make
 from userrl.train import checkpoint, grpo, sft
@@ -100,3 +102,76 @@ def test_checkpoints_come_as_often_as_asked_for_and_at_the_end(policy: Policy, c
     assert sorted(p.name for p in tmp_path.iterdir()) == ["step-000006", "step-000008"]
     assert checkpoint.latest(tmp_path) == tmp_path / "step-000008"
     assert same(Policy.load(tmp_path / "step-000008"), policy)
+
+
+LOW_RANK = LoRA(r=2, dropout=0.2)
+CASTS = {gym: make(gym).cast() for gym in ("intention", "telepathy")}
+MIXED = [task for gym in CASTS for task in make(gym).tasks("train")[:5]]
+
+
+def adapted(folder: Path, lora: LoRA) -> Policy:
+    policy = Policy.load(folder)
+    policy.prepare("float32", lora, seed=3)
+    return policy
+
+
+@pytest.mark.parametrize("fields", [{}, {"micro_batch": 200}])
+def test_a_broken_fine_tuning_of_an_adapter_goes_on_bit_for_bit_dropout_included(
+    fields: dict[str, int], policy: Policy, corpus: Corpus, tmp_path: Path
+) -> None:
+    policy.save(tmp_path / "start")
+    config = replace(SFT, lr=1e-2, **fields)
+
+    def train(folder: str, die_after: int | None = None) -> Policy:
+        def note(step: int, loss: float) -> None:
+            if step == die_after:
+                raise Died
+
+        policy = adapted(tmp_path / "start", LOW_RANK)
+        try:
+            sft.train(policy, corpus, config, folder=tmp_path / folder, on_step=note)
+        except Died:
+            torch.rand(3)  # another process would draw otherwise, too
+        return policy
+
+    whole = train("whole")
+    train("broken", 5)
+    resumed = train("broken")
+    assert same(resumed, whole) and not same(adapted(tmp_path / "start", LOW_RANK), whole)
+    files = {file.name for file in checkpoint.latest(tmp_path / "whole").iterdir()}  # type: ignore[union-attr]
+    assert "adapter_model.safetensors" in files and "model.safetensors" not in files
+
+
+@pytest.mark.parametrize(
+    ("fields", "lora"),
+    [
+        ({"kl": 0.1}, LoRA()),
+        ({"kl": 0.1}, LOW_RANK),
+        ({"turns": ((0, 1), (2, 3)), "weights": {"intention": 2.0}, "rules": {"intention": {"show_reward": True}}}, LoRA()),
+        ({"micro_batch": 150, "entropy": 0.01, "estimator": "rloo"}, LOW_RANK),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Nothing was learned")
+def test_a_broken_reinforcement_goes_on_bit_for_bit(
+    fields: dict[str, object], lora: LoRA, two_gyms: Path, tmp_path: Path
+) -> None:
+    config = replace(GRPO, groups=4, lr=1e-2, **fields)  # type: ignore[arg-type]
+
+    def train(folder: str, die_after: int | None = None) -> tuple[Policy, list[grpo.Step]]:
+        steps: list[grpo.Step] = []
+
+        async def note(step: grpo.Step) -> None:
+            steps.append(step)
+            if step.number == die_after:
+                raise Died
+
+        policy = adapted(two_gyms, lora)
+        with suppress(Died):
+            asyncio.run(grpo.train(policy, MIXED, CASTS.__getitem__, config, folder=tmp_path / folder, on_step=note))
+        return policy, steps
+
+    whole, steps = train("whole")
+    train("broken", 3)
+    resumed, again = train("broken")
+    assert same(resumed, whole) and not same(adapted(two_gyms, lora), whole)
+    assert again == steps[2:], "the same episodes and figures"

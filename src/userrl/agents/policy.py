@@ -7,26 +7,27 @@ of all episodes that wait at the same time. Tokens in, tokens out: what was samp
 from __future__ import annotations
 
 import asyncio
-import re
+import warnings
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from userrl.agents.chat import ChatFormat
+from userrl.config import Count, Fraction, Whole
 from userrl.core import Action, Episode, Tokens
 from userrl.errors import ConfigError, SeatError, StoreError, needs
-from userrl.gyms.base import Gym, gym_of
-from userrl.render import opening, read_text, text_tool_help, tool, written
+from userrl.gyms.base import gym_of
 
 with needs("local", "A local policy"):
     import torch
     from huggingface_hub.errors import StrictDataclassError
-    from jinja2 import TemplateError
     from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.cache_utils import Cache, CacheLayerMixin
+    from transformers.modeling_layers import GradientCheckpointingLayer
     from transformers.utils.logging import disable_progress_bar
 
 disable_progress_bar()  # a bar for every checkpoint would tear ours apart
@@ -37,34 +38,74 @@ def set_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-_REPLY = "\u2063reply\u2063"
-"""Stands for the assistant's reply where only the text after it is wanted."""
-
-_TAG = re.compile(r"<[^<>\s]+>")
-"""Markup of chat templates: <|im_end|>, </tool_response>, <s>."""
+Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["float32", "bfloat16"]
 
 
-class Policy:
+def chosen_device(name: Device) -> torch.device:
+    """ "auto" is the GPU where torch sees one. Raises ConfigError when a GPU is asked for and none is seen."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("device is 'cuda', but torch sees no GPU. Install a build of torch for it, or choose --device cpu.")
+    return torch.device("cuda" if name == "cuda" or (name == "auto" and torch.cuda.is_available()) else "cpu")
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """A low-rank adapter that is trained while all other weights stand still (arXiv 2106.09685)."""
+
+    r: Whole = 0
+    """Its rank; 0 trains all weights and no adapter."""
+    alpha: Count = 32
+    """The adapter's share is scaled by alpha / r."""
+    dropout: Fraction = 0.0
+    """In SFT. RL has no dropout, since it compares the same network before and after."""
+    targets: str | tuple[str, ...] = "all-linear"
+    """Names of the modules that get an adapter; all linear ones but the output layer by default."""
+    keep_adapter: bool = False
+    """Save the adapter apart, too, beside the whole model that it was merged into."""
+
+
+class Policy(ChatFormat):
     """A causal LM, its tokenizer and how a game is written in its chat template.
 
     The model must end a reply with its tokenizer's `eos_token`.
+
+    Args:
+        mixed: compute in bfloat16 with weights that stay in fp32 (autocast), for play and training alike.
     """
 
-    def __init__(self, model: Any, tokenizer: Any) -> None:
-        self.model, self.tokenizer = model, tokenizer
-        self.eos: int = tokenizer.eos_token_id
+    def __init__(self, model: Any, tokenizer: Any, *, mixed: bool = False) -> None:
+        super().__init__(tokenizer)
+        self.model = model
         self.window: int = model.config.max_position_embeddings
-        tokens = [*tokenizer.get_added_vocab(), *tokenizer.all_special_tokens]
-        self._markup = sorted({tag for token in tokens for tag in _TAG.findall(token)})
-        self.encode = lru_cache(maxsize=100_000)(self._encode)
-        self.after_reply = lru_cache(maxsize=100_000)(self._after_reply)
-        self.prompt = lru_cache(maxsize=10_000)(self._prompt)
+        self.mixed = mixed
+        self.adapted = False
+        """Whether a LoRA adapter is trained, and nothing else."""
+        self._twice = False
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.model.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """In which keys and values are computed."""
+        dtype: torch.dtype = torch.bfloat16 if self.mixed else self.model.dtype
+        return dtype
+
+    def computing(self) -> AbstractContextManager[object]:
+        """Around every forward pass."""
+        return torch.autocast(self.device.type, torch.bfloat16) if self.mixed else nullcontext()
 
     @staticmethod
-    def load(folder: Path, *, dtype: str = "float32", device: str = "cpu") -> Policy:
+    def load(folder: Path, *, dtype: Dtype = "float32", device: Device = "cpu") -> Policy:
         """The policy saved in a folder (`config.json`, weights, tokenizer with a chat template).
 
-        Raises ConfigError when the folder holds no such model.
+        Args:
+            dtype: of the weights. Do not train them in bfloat16: see `prepare`.
+
+        Raises ConfigError when the folder holds no such model, or the device is not there.
         """
         if not (folder / "config.json").is_file():
             raise ConfigError(f"{folder} holds no config.json; expected the folder of a Hugging Face causal LM.")
@@ -82,87 +123,81 @@ class Policy:
         model, found = loaded
         if missing := sorted(found["missing_keys"]):  # transformers would fill them with random numbers
             raise ConfigError(f"The weights in {folder} lack {len(missing)} tensors, e.g. {missing[0]}; expected a whole model.")
-        if not tokenizer.chat_template or tokenizer.eos_token is None:
-            raise ConfigError(f"The tokenizer in {folder} lacks a chat template or an eos token; add both to its files.")
-        return Policy(torch.nn.Module.to(model, torch.device(device)), tokenizer)
+        return Policy(torch.nn.Module.to(model, chosen_device(device)), tokenizer)
+
+    def prepare(self, dtype: Dtype, lora: LoRA, *, gradient_checkpointing: bool = False, seed: int = 0) -> None:
+        """Make ready for training, in place.
+
+        What learns is always held in fp32, as an update of 1e-6 is lost in a bfloat16 weight of 1. With "bfloat16" a
+        whole model computes by autocast; under LoRA the weights that stand still are held in bfloat16, too.
+
+        Args:
+            gradient_checkpointing: compute activations twice instead of keeping them: less memory, more time.
+            seed: of the adapter's first weights.
+
+        Raises:
+            ConfigError: `lora.targets` names no module of the model.
+        """
+        self.mixed = dtype == "bfloat16" and not lora.r
+        if lora.r:
+            with needs("lora", "LoRA"):
+                import peft
+            torch.manual_seed(seed)
+            targets = lora.targets if isinstance(lora.targets, str) else list(lora.targets)
+            config = peft.LoraConfig(
+                r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
+            )
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # peft asks by an old name
+                try:
+                    self.model = peft.get_peft_model(self.model.to(getattr(torch, dtype)), config)
+                except ValueError as error:
+                    raise ConfigError(
+                        f"lora.targets is {lora.targets!r}: {error} Use 'all-linear', or names of modules."
+                    ) from error
+            self.adapted = True
+        if gradient_checkpointing:
+            enable = getattr(self.model, "activation_checkpointing_enable", None) or self.model.gradient_checkpointing_enable
+            enable({"use_reentrant": False})
+            self._twice = True
+        self.model.eval()
+
+    def learning(self, *, dropout: bool) -> None:
+        """Switch to training: dropout or none, and activations kept or computed twice as `prepare` was told."""
+        self.model.train(dropout)
+        if self._twice:
+            for module in self.model.modules():
+                if isinstance(module, GradientCheckpointingLayer):
+                    module.training = True  # the switch for computing twice; its dropout is in the modules within
+
+    def without_adapter(self) -> AbstractContextManager[object]:
+        """The weights that training began with, under LoRA."""
+        disabled: AbstractContextManager[object] = self.model.disable_adapter() if self.adapted else nullcontext()
+        return disabled
+
+    def merge(self) -> None:
+        """Add the adapter to the weights, in fp32; the policy is then a whole model that can be saved."""
+        if self.adapted:
+            self.model, self.adapted = self.model.float().merge_and_unload(), False
+
+    def restore(self, folder: Path) -> None:
+        """Take the weights (under LoRA the adapter's) that `save` wrote."""
+        if self.adapted:
+            from peft import load_peft_weights, set_peft_model_state_dict
+
+            set_peft_model_state_dict(self.model, load_peft_weights(str(folder), device="cpu"))
+        else:
+            self.model.load_state_dict(Policy.load(folder).model.state_dict())
 
     def save(self, folder: Path) -> None:
-        """Write weights, config and tokenizer, as `load` reads them. Raises StoreError."""
+        """Write weights, config and tokenizer, as `load` reads them; under LoRA the adapter alone. Raises StoreError."""
         try:
-            self.model.save_pretrained(folder)
+            self.model.save_pretrained(folder, **({"save_embedding_layers": False} if self.adapted else {}))
             self.tokenizer.save_pretrained(folder)
         except (OSError, SafetensorError) as error:
             raise StoreError(
                 f"Cannot write the policy to {folder}: {error}. Free some space or choose a writable folder with --out."
             ) from error
-
-    def _encode(self, text: str) -> tuple[int, ...]:
-        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
-
-    def _template(self, messages: list[dict[str, Any]], tools: list[dict[str, Any]] | None) -> str:
-        try:
-            text: str = self.tokenizer.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
-            roles = ", ".join(m["role"] for m in messages)
-            raise ConfigError(
-                f"The model's chat template cannot write a talk of the roles {roles}: {error}. Expected one that takes "
-                f"system, user, assistant and tool messages; mend the template in the model's folder, or use another model."
-            ) from error
-        return text
-
-    def _prompt(self, gym: Gym, system: str, first: str) -> tuple[int, ...]:
-        text = self._template(opening(system, self.inert(first)), [tool(gym.actions)])
-        if text == self._template(opening(system, self.inert(first)), None):  # a template that passes over tools
-            text = self._template(opening(f"{system}\n\n{text_tool_help(gym.actions)}", self.inert(first)), None)
-        return self._encode(text)
-
-    def _after_reply(self, feedback: str) -> tuple[int, ...]:
-        """Ids between the end of a reply (its eos token excluded) and the start of the next."""
-        talk = [*opening("s", "u"), {"role": "assistant", "content": _REPLY}, {"role": "tool", "content": self.inert(feedback)}]
-        text = self._template(talk, None).split(_REPLY, 1)[1]
-        return self._encode(text.removeprefix(self.tokenizer.eos_token))
-
-    def inert(self, text: str, *, call: bool = False) -> str:
-        """Text from a task, a user or an agent in which no markup of the chat template stands: it cannot forge a turn.
-
-        Args:
-            call: let the tags of a tool call stand, as in what an agent wrote itself.
-        """
-        for tag in self._markup:
-            if tag in text and not (call and tag in ("<tool_call>", "</tool_call>")):
-                text = text.replace(tag, f"<\u200b{tag[1:]}")
-        return text
-
-    def first_context(self, episode: Episode, gym: Gym) -> tuple[int, ...]:
-        """Ids up to where the first reply begins."""
-        return self.prompt(gym, gym.system(episode.task), episode.task.prompt)
-
-    def next_context(self, feedback: str, *, ended: bool) -> tuple[int, ...]:
-        """Ids from the end of a reply to the start of the next; a reply cut short gets its eos token here."""
-        ids = self.after_reply(feedback)
-        return ids if ended else (self.eos, *ids)
-
-    def tokens(self, episode: Episode, gym: Gym) -> list[Tokens]:
-        """An episode's turns as tokens: the recorded ones where there are any, else the text encoded.
-
-        The log-probabilities of an encoded turn are empty. SFT and RL both read sequences from here.
-        """
-        out: list[Tokens] = []
-        for i, turn in enumerate(episode.turns):
-            if turn.action.tokens is not None:
-                out.append(turn.action.tokens)
-                continue
-            before = self.first_context(episode, gym) if i == 0 else self._next(out[-1], _shown(episode, i - 1, gym))
-            out.append(Tokens(before, (*self.encode(self.inert(written(turn.action), call=True)), self.eos), ()))
-        return out
-
-    def _next(self, last: Tokens, feedback: str) -> tuple[int, ...]:
-        return self.next_context(feedback, ended=last.ids[-1] == self.eos)
-
-
-def _shown(episode: Episode, i: int, gym: Gym) -> str:
-    turn = episode.turns[i]
-    return f"{turn.feedback}\nReward: {turn.reward:g}" if gym.show_reward else turn.feedback
 
 
 class _Slab(CacheLayerMixin):
@@ -195,15 +230,17 @@ class _Slab(CacheLayerMixin):
     def get_max_length(self) -> int:
         return self.slabs[0].shape[-2]
 
+    get_max_cache_shape = get_max_length  # what transformers up to 5.10 ask for, which verl needs
+
 
 @dataclass
 class _Session:
     """An episode being played: its ids so far and their keys and values."""
 
-    length: int = 0
+    read: list[int] = field(default_factory=list)
     """Ids whose keys and values are in `kv`."""
     kv: torch.Tensor | None = None
-    """(2 x layers, kv heads, length, head dim), without padding."""
+    """(2 x layers, kv heads, ids read, head dim), without padding."""
     limit: int = 0
     """Ids that the coming reply may have."""
     noise: list[float] = field(default_factory=list)
@@ -214,6 +251,28 @@ class _Session:
     """Of the newest action: the very object, so that it names the one history that was read."""
 
 
+def _cache_shape(model: Any) -> tuple[int, int, int]:
+    """(layers, kv heads, head dim)"""
+    config = model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return config.num_hidden_layers, heads, dim
+
+
+SHARING = 2**24
+"""Weights from which on a model reads a prompt that several episodes begin with once. A real model saves most of its reading;
+a tiny one hardly any time, and which rows are multiplied together would show in the last digits of its figures."""
+_CALM = 20
+"""Rounds of the event loop after which those whose reply has come have asked for their next."""
+
+
+def cache_room(device: torch.device) -> float:
+    """GiB of keys and values of one batch: 2, or an eighth of a GPU's memory, as as much is kept, and more is in copies."""
+    if device.type != "cuda":
+        return 2.0
+    return float(torch.cuda.get_device_properties(device).total_memory) / 8 / 2**30
+
+
 class PolicyAgent:
     """Plays with a policy. Moves asked for at the same time are generated as one batch, off the event loop.
 
@@ -222,15 +281,30 @@ class PolicyAgent:
         max_new: ids of one reply at most; a longer one is cut and most likely invalid.
         seed: of the sampling. With the episode's own seed, task, attempt and turn it fixes every draw, so the same
             episode comes out alone, in any batch, and after a resume (up to rounding in other batch sizes).
-        at_most: moves in one batch, and episodes between two moves whose keys and values are kept (more are read again).
+        at_most: moves in one batch, and episodes between two moves that are kept (others are read again).
+        cache_gb: GiB of keys and values that one batch may take, and again those kept between moves; see `cache_room` for the
+            default. Where it does not do for all episodes at once, those that have begun are played on before others begin.
     """
 
     def __init__(
-        self, policy: Policy, *, temperature: float = 1.0, max_new: int = 128, seed: int = 0, at_most: int = 256
+        self,
+        policy: Policy,
+        *,
+        temperature: float = 1.0,
+        max_new: int = 128,
+        seed: int = 0,
+        at_most: int = 256,
+        cache_gb: float | None = None,
     ) -> None:
         self.policy, self.temperature, self.max_new, self.at_most = policy, temperature, max_new, at_most
-        self.device = policy.model.device
+        self.device = policy.device
         self.seed = seed
+        self._shape = _cache_shape(policy.model)
+        layers, heads, dim = self._shape
+        self._shares = sum(p.numel() for p in policy.model.parameters()) >= SHARING
+        room = cache_room(policy.device) if cache_gb is None else cache_gb
+        self._room = int(room * 2**30 / (2 * layers * heads * dim * policy.dtype.itemsize))
+        """Ids whose keys and values fit into `cache_gb`."""
         self._sessions: OrderedDict[tuple[Any, ...], _Session] = OrderedDict()
         self._waiting: list[tuple[_Session, asyncio.Future[tuple[list[int], list[float]]]]] = []
         self._working: asyncio.Task[None] | None = None
@@ -238,7 +312,7 @@ class PolicyAgent:
     async def act(self, episode: Episode) -> Action:
         key = (*episode.key, episode.seed)
         session, context = self._session(episode, self._sessions.pop(key, None))
-        room = self.policy.window - session.length - len(session.pending)
+        room = self.policy.window - len(session.read) - len(session.pending)
         if room < 1:
             raise SeatError(
                 f"The episode fills the model's window of {self.policy.window} tokens at turn {len(episode.turns)}; "
@@ -254,10 +328,9 @@ class PolicyAgent:
         ids, logprobs = await reply
         session.last = Tokens(context, tuple(ids), tuple(logprobs))
         self._sessions[key] = session
-        while len(self._sessions) > self.at_most:
+        while len(self._sessions) > self.at_most or (len(self._sessions) > 1 and self._held() > self._room):
             self._sessions.popitem(last=False)
-        body = ids[:-1] if ids[-1] == self.policy.eos else ids
-        return replace(read_text(self.policy.tokenizer.decode(body)), tokens=session.last)
+        return replace(self.policy.reply(ids), tokens=session.last)
 
     def _session(self, episode: Episode, kept: _Session | None) -> tuple[_Session, tuple[int, ...]]:
         """The episode's session, with the new context pending; rebuilt when the one kept has read another history."""
@@ -269,14 +342,17 @@ class PolicyAgent:
             turns = self.policy.tokens(episode, gym)
             session = _Session(pending=[i for t in turns for i in (*t.context, *t.ids)])
             last = turns[-1] if turns else None
-        context = self.policy._next(last, _shown(episode, -1, gym)) if last else self.policy.first_context(episode, gym)
+        context = self.policy.context(episode, gym, last)
         session.pending += context
         return session, context
 
     async def _work(self) -> None:
         while self._waiting:
             await asyncio.sleep(0)  # lets every episode that is ready now join the batch
-            batch, self._waiting = self._waiting[: self.at_most], self._waiting[self.at_most :]
+            if self._full():  # then those that are about to move again should be here, to go first
+                for _ in range(_CALM):
+                    await asyncio.sleep(0)
+            batch = self._next_batch()
             try:
                 replies = await asyncio.to_thread(self._generate, [session for session, _ in batch])
             except Exception as error:  # noqa: BLE001 - handed to everyone who waits for this batch
@@ -289,6 +365,38 @@ class PolicyAgent:
                     future.set_result(reply)
             await asyncio.sleep(0)
 
+    def _full(self) -> bool:
+        """Whether those who wait would take more keys and values than fit."""
+        rows = [session for session, _ in self._waiting]
+        return self._held() + self._columns(rows) * len(rows) > self._room
+
+    def _held(self) -> int:
+        """Ids whose keys and values are kept."""
+        return sum(len(s.read) for s in (*self._sessions.values(), *(session for session, _ in self._waiting)))
+
+    def _columns(self, sessions: Sequence[_Session]) -> int:
+        """Of the slab for a batch: every row is as long as the longest."""
+        longest = max((len(s.read) for s in sessions), default=0)
+        return longest + max((len(s.pending) for s in sessions), default=0) + self.max_new
+
+    def _next_batch(self) -> list[tuple[_Session, asyncio.Future[tuple[list[int], list[float]]]]]:
+        """Take from those who wait what fits: those first whose past is kept, then new ones while there is room to keep it."""
+        if len(self._waiting) <= self.at_most and not self._full():
+            batch, self._waiting = self._waiting, []
+            return batch
+        queue = sorted(self._waiting, key=lambda waiting: waiting[0].kv is None)
+        held, rows = self._held(), list[_Session]()
+        for session, _ in queue[: self.at_most]:
+            more = 0 if session.kv is not None else len(session.pending) + self.max_new
+            if rows and (self._columns([*rows, session]) * (len(rows) + 1) > self._room or (more and held + more > self._room)):
+                break
+            while more and held + more > self._room and self._sessions:
+                held -= len(self._sessions.popitem(last=False)[1].read)
+            held += more
+            rows.append(session)
+        batch, self._waiting = queue[: len(rows)], queue[len(rows) :]
+        return batch
+
     @torch.inference_mode()
     def _generate(self, sessions: Sequence[_Session]) -> list[tuple[list[int], list[float]]]:
         """One reply for each session: (ids, log-probabilities).
@@ -296,7 +404,9 @@ class PolicyAgent:
         Rows are aligned at their right end, so that every step is one column for all; `real` (B, columns) says
         which columns of a row are its own ids. Finished rows ride along as padding until all have ended.
         """
-        past, fresh = max(s.length for s in sessions), max(len(s.pending) for s in sessions)
+        if self._shares:
+            self._read_once(sessions)
+        past, fresh = max(len(s.read) for s in sessions), max(len(s.pending) for s in sessions)
         slab, real = self._slab(sessions, past, past + fresh + self.max_new)
         ids = torch.full((len(sessions), fresh), self.policy.eos, device=self.device)
         for i, s in enumerate(sessions):
@@ -328,6 +438,27 @@ class PolicyAgent:
         self._keep(sessions, replies, rows, slab, real, end, torch.ones(len(rows), dtype=torch.bool, device=self.device))
         return replies
 
+    def _read_once(self, sessions: Sequence[_Session]) -> None:
+        """Read a prompt that several episodes begin with, as those of a group do, once for all of them."""
+        same: dict[tuple[int, ...], list[_Session]] = {}
+        for s in sessions:
+            if s.kv is None:
+                same.setdefault(tuple(s.pending[:-1]), []).append(s)
+        prompts = {prompt: group for prompt, group in same.items() if len(group) > 1 and prompt}
+        if not prompts:
+            return
+        longest = max(map(len, prompts))
+        firsts = [_Session(pending=list(prompt)) for prompt in prompts]
+        slab, real = self._slab(firsts, 0, longest)
+        ids = torch.full((len(firsts), longest), self.policy.eos, device=self.device)
+        for i, s in enumerate(firsts):
+            ids[i, longest - len(s.pending) :] = torch.tensor(s.pending, device=self.device)
+            real[i, longest - len(s.pending) :] = True
+        self._logits(ids, slab, real, 0, longest)
+        for i, (prompt, group) in enumerate(prompts.items()):
+            for s in group:
+                s.kv, s.read, s.pending = slab[:, i, :, longest - len(prompt) :], list(prompt), s.pending[-1:]
+
     def _logits(self, ids: torch.Tensor, slab: torch.Tensor, real: torch.Tensor, start: int, end: int) -> torch.Tensor:
         """(B, vocabulary) logits after the columns start..end, whose keys and values go into the slab."""
         width = end - start
@@ -335,29 +466,26 @@ class PolicyAgent:
         mask = torch.ones(width, end, dtype=torch.bool, device=self.device).tril(start) & real[:, None, :end]
         mask[..., start:] |= torch.eye(width, dtype=torch.bool, device=self.device)  # padding must see something
         cache = Cache(layers=[_Slab(slab[2 * i], slab[2 * i + 1], start) for i in range(len(slab) // 2)])
-        out = self.policy.model(
-            input_ids=ids,
-            attention_mask=mask[:, None],
-            position_ids=places,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        with self.policy.computing():
+            out = self.policy.model(
+                input_ids=ids,
+                attention_mask=mask[:, None],
+                position_ids=places,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
         logits: torch.Tensor = out.logits[:, -1].float()
         return logits
 
     def _slab(self, sessions: Sequence[_Session], past: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
-        config, model = self.policy.model.config, self.policy.model
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        slab = torch.zeros(
-            2 * config.num_hidden_layers, len(sessions), heads, columns, dim, dtype=model.dtype, device=self.device
-        )
+        layers, heads, dim = self._shape
+        slab = torch.zeros(2 * layers, len(sessions), heads, columns, dim, dtype=self.policy.dtype, device=self.device)
         real = torch.zeros(len(sessions), columns, dtype=torch.bool, device=self.device)
         for i, s in enumerate(sessions):
             if s.kv is not None:
-                slab[:, i, :, past - s.length : past] = s.kv
-                real[i, past - s.length : past] = True
+                slab[:, i, :, past - len(s.read) : past] = s.kv
+                real[i, past - len(s.read) : past] = True
         return slab, real
 
     def _keep(
@@ -374,8 +502,9 @@ class PolicyAgent:
         for row in ended.nonzero()[:, 0].tolist():
             session = sessions[rows[row]]
             session.kv = slab[:, row, :, :end][:, :, real[row, :end]]
-            session.length = session.kv.shape[2]
-            session.pending = [replies[rows[row]][0][-1]]
+            ids = replies[rows[row]][0]
+            session.read += [*session.pending, *ids[:-1]]
+            session.pending = ids[-1:]
 
     def _sample(self, logits: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """(B,) ids and their (B,) log-probabilities at the sampling temperature, from (B,) numbers in [0, 1).

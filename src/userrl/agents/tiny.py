@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from userrl.agents.policy import Policy
+from userrl.agents.policy import Device, Policy, chosen_device
 from userrl.core import Episode
 from userrl.errors import needs
 from userrl.gyms.base import gym_of
@@ -87,7 +87,7 @@ def _scaffold(tokenizer: PreTrainedTokenizerFast, episodes: Sequence[Episode]) -
     return pieces
 
 
-def new_policy(episodes: Sequence[Episode], shape: Shape, seed: int) -> Policy:
+def new_policy(episodes: Sequence[Episode], shape: Shape, seed: int, device: Device = "cpu") -> Policy:
     """A policy with random weights and a tokenizer trained on these episodes."""
     tokenizer = train_tokenizer(episodes, shape.vocabulary)
     torch.manual_seed(seed)
@@ -105,4 +105,4 @@ def new_policy(episodes: Sequence[Episode], shape: Shape, seed: int) -> Policy:
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return Policy(Qwen3ForCausalLM(config), tokenizer)
+    return Policy(torch.nn.Module.to(Qwen3ForCausalLM(config), chosen_device(device)), tokenizer)

@@ -5,25 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from userrl.calls import Calls
-from userrl.cli.evaluating import Bounds, counted, headline, kept, seated, show_cost, with_expert
-from userrl.cli.show import LEGEND, Watch, interval_text, mix_table, out, print_episode, print_summaries, progress, safe, short
-from userrl.collect import Selection
-from userrl.collect.run import CollectJob
-from userrl.collect.run import collect as run_collect
+from userrl.cli.evaluating import Bounds, kept, show_cost
+from userrl.cli.live import training
+from userrl.cli.show import LEGEND, interval_text, mix_table, out, print_episode, print_summaries, progress, safe
 from userrl.config import resolve
-from userrl.evaluate.metrics import summarize
 from userrl.pipeline.demo import GRPO, RANDOM, SFT, DemoJob, Result
 from userrl.pipeline.demo import demo as run_demo
 from userrl.pipeline.jobs import RLJob, SFTJob
 from userrl.pipeline.jobs import fine_tune as run_fine_tune
 from userrl.pipeline.jobs import reinforce as run_reinforce
+from userrl.pipeline.plot import CURVE, redraw
+from userrl.train.logs import ALARMS, read_lines
 
 LONGEST = 160
 """Characters of a text in the demo's samples."""
@@ -70,35 +67,10 @@ def show_demo(result: Result) -> None:
     out.print(safe(f"{'Cost':<16}{cost}"))
 
 
-def collect(folder: Path, config: Path | None, flags: Mapping[str, Any], resume: bool, bounds: Bounds) -> None:
-    job = resolve(CollectJob, config, with_expert(config, flags))
-    with kept(folder), progress() as watch:
-        calls, selection = asyncio.run(_collect(job, folder, resume, bounds, watch))
-    summaries = summarize(selection.kept)
-    if summaries:
-        print_summaries([(job.agent, s) for s in summaries], f"Kept episodes of {headline(job, summaries)}")
-        out.print(safe(f"{LEGEND}\n", "dim"))
-    left = {"beaten by better ones": selection.beaten, "with an invalid action": selection.invalid, "failed": selection.failed}
-    out.print(f"Kept {len(selection.kept)}; left out " + ", ".join(f"{count} {why}" for why, count in left.items()))
-    show_cost(calls)
-    out.print(safe(f"Next: userrl sft train --data {folder}", "dim"), soft_wrap=True)
-
-
-async def _collect(job: CollectJob, folder: Path, resume: bool, bounds: Bounds, watch: Watch) -> tuple[Calls, Selection]:
-    calls = bounds.calls(job)
-    async with AsyncExitStack() as stack:
-        agent, cast = await seated(job, stack, calls)
-        note = counted(f"collect {short(job.agent)}", job, watch, calls)
-        return calls, await run_collect(job, agent, cast, folder, resume=resume, on_end=note, calls=calls, **bounds.play())
-
-
 def fine_tune(folder: Path, config: Path | None, flags: Mapping[str, Any], resume: bool) -> None:
     job = resolve(SFTJob, config, texts(flags))
-    with kept(folder), progress() as watch:
-        watch("SFT", 0, job.sft.steps, "")
-        model = run_fine_tune(
-            job, folder, resume=resume, on_step=lambda step, loss: watch("SFT", step, job.sft.steps, f"loss {loss:.3f}")
-        )
+    with kept(folder), training("SFT", job.sft.steps, folder) as view:
+        model = run_fine_tune(job, folder, resume=resume, on_step=lambda step, loss: view.line({"step": step, "loss": loss}))
     out.print(safe(f"Policy: {model}"), soft_wrap=True)
     for command in (f"userrl eval intention --agent {model}", f"userrl rl train intention --model {model}"):
         out.print(safe(f"Next: {command}", "dim"), soft_wrap=True)
@@ -108,15 +80,21 @@ def reinforce(folder: Path, config: Path | None, flags: Mapping[str, Any], resum
     job = resolve(RLJob, config, texts(flags))
     calls = bounds.calls(job)
 
-    def note(step: Any, figures: dict[str, Any]) -> None:
-        watch("GRPO", step.number, job.grpo.steps, f"share {figures['share']:.3f}, skipped {figures['skipped_groups']}")
-
-    with kept(folder), progress() as watch:
-        watch("GRPO", 0, job.grpo.steps, "")
-        model = asyncio.run(run_reinforce(job, folder, resume=resume, on_step=note, calls=calls))
+    with kept(folder), training("GRPO", job.grpo.steps, folder) as view:
+        work = run_reinforce(
+            job, folder, resume=resume, on_step=lambda _, line: view.line(line), on_alarm=view.alarm, calls=calls
+        )
+        model = asyncio.run(work)
     show_cost(calls)
+    out.print(safe(f"Learning curve: {folder / CURVE}"), soft_wrap=True)
+    if raised := [f"{alarm['monitor']} (step {alarm['step']})" for alarm in read_lines(folder / ALARMS)]:
+        out.print(safe(f"Alarms: {', '.join(raised)}; {folder / ALARMS} says what to do", "yellow"), soft_wrap=True)
     out.print(safe(f"Policy: {model}"), soft_wrap=True)
     out.print(safe(f"Next: userrl eval {job.gyms[0]} --agent {model}", "dim"), soft_wrap=True)
+
+
+def curve(folder: Path) -> None:
+    out.print(safe(f"Learning curve: {redraw(folder)}"), soft_wrap=True)
 
 
 def texts(flags: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The demo's learning curve: measured on validation tasks while it trains, drawn with the agents without skill."""
+"""The demo's learning curve: measured on validation tasks while it trains."""
 
 from __future__ import annotations
 
@@ -9,21 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from userrl.core import Agent, Episode, Task
-from userrl.errors import needs
 from userrl.evaluate.metrics import share
 from userrl.evaluate.statistics import mean_interval
 from userrl.gyms.base import Gym
 from userrl.pipeline.jobs import figures
+from userrl.pipeline.plot import CURVE, Levels, draw
 from userrl.rollout import play_many, starts
 from userrl.store import RunFolder
 from userrl.train.grpo import Step
-
-with needs("local", "The learning curve"):
-    from matplotlib.axes import Axes
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-COLORS = ("#3b7dd8", "#2c9c69", "#d98324", "#b5483a", "#8a8a8a")
 
 
 class Curve:
@@ -58,53 +51,7 @@ class Curve:
             out[name] = sum(map(share, episodes)) / len(episodes)
         return out
 
-    def draw(self, levels: Mapping[str, float]) -> Path:
+    def draw(self, levels: Levels) -> Path:
         """`curve.png`: reward on the left, action mix on the right."""
-        points = self.points()
-        figure = Figure(figsize=(11, 4.2), layout="constrained")
-        FigureCanvasAgg(figure)
-        left, right = figure.subplots(1, 2)
-        self._reward(left, points, levels)
-        self._mix(right, [p for p in points if "mix" in p])
-        path = self.run.path / "curve.png"
-        figure.savefig(path, dpi=130)
-        return path
-
-    def _reward(self, axes: Axes, points: Sequence[Mapping[str, Any]], levels: Mapping[str, float]) -> None:
-        train = [p for p in points if "share" in p]
-        axes.plot([p["step"] for p in train], [p["share"] for p in train], color=COLORS[4], lw=1, label="training tasks (T = 1)")
-        tested = [p for p in points if "validation" in p]
-        steps, v = [p["step"] for p in tested], [p["validation"] for p in tested]
-        axes.fill_between(steps, [x["low"] for x in v], [x["high"] for x in v], color=COLORS[0], alpha=0.2, lw=0)
-        axes.plot(steps, [x["mean"] for x in v], color=COLORS[0], marker="o", ms=4, label="validation tasks, 95% interval")
-        end = max([1, *steps])
-        for names, level in merged(levels):
-            axes.axhline(level, color="black", lw=0.8, ls="--" if "expert" in names else ":")
-            axes.annotate(", ".join(names), (1, level), xycoords=("axes fraction", "data"), xytext=(4, 0),
-                          textcoords="offset points", va="center", fontsize=8)  # fmt: skip
-        axes.set(xlabel="GRPO step (0 = after SFT)", ylabel="share of the reachable reward", ylim=(0, 1), xlim=(0, end))
-        axes.set_title(f"{self.gym.name}: held-out tasks while training", fontsize=10)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=8, frameon=False)
-
-    def _mix(self, axes: Axes, points: Sequence[Mapping[str, Any]]) -> None:
-        for color, label in zip(COLORS, self.gym.labels, strict=False):
-            axes.plot(
-                [p["step"] for p in points],
-                [p["mix"].get(label, 0.0) for p in points],
-                color=color,
-                label=label.replace("_", "-"),
-            )
-        axes.set(xlabel="GRPO step", ylabel="share of all actions", ylim=(0, 1))
-        axes.set_title("what the policy does (training episodes)", fontsize=10)
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=5, fontsize=8, frameon=False)
-
-
-def merged(levels: Mapping[str, float], apart: float = 0.045) -> list[tuple[list[str], float]]:
-    """Names that share a line because their levels are too close for two labels, and the mean level."""
-    groups: list[list[str]] = []
-    for name in sorted(levels, key=lambda n: levels[n]):
-        if groups and levels[name] - levels[groups[-1][0]] < apart:
-            groups[-1].append(name)
-        else:
-            groups.append([name])
-    return [([n.replace("_", " ") for n in group], sum(levels[n] for n in group) / len(group)) for group in groups]
+        lines = [{**p, "validation": {"share": p["validation"]}} if "validation" in p else p for p in self.points()]
+        return draw(self.run.path / CURVE, lines, {self.gym.name: levels}, start="after SFT")

@@ -90,7 +90,7 @@ async def demo(job: DemoJob, folder: Path, watch: Watch, *, resume: bool = False
     """Run the demo, or go on with it."""
     began, cpu, resumed = time.monotonic(), time.process_time(), (folder / "config.json").exists()
     set_threads(job.threads)
-    run = RunFolder(folder, {"kind": "demo", **as_dict(job)}, resume=resume)
+    run = RunFolder(folder, {"kind": "demo", **as_dict(job)}, resume=resume, defaults=as_dict(DemoJob()))
     gym = make(job.gym)
     data = {split: list(gym.tasks(f"demo-{split}")) for split in ("train", "validation", "test")}
     data["test"] = data["test"][: job.test_tasks]

@@ -20,7 +20,10 @@ with needs("local", "Training"):
 def save(
     folder: Path, step: int, policy: Policy, optimizer: torch.optim.Optimizer, extra: Mapping[str, Any], keep: int = 2
 ) -> Path:
-    """Write `<folder>/step-<n>` with weights, tokenizer, optimizer and `extra`; keep the newest `keep`."""
+    """Write `<folder>/step-<n>` with weights (under LoRA the adapter's), tokenizer, optimizer, `extra`; keep the newest `keep`.
+
+    No generator's state nor place in the data is kept: trainers draw both from their seed and the number of the step.
+    """
     target = folder / f"step-{step:06d}"
     part = folder / f".{target.name}.part"
     try:
@@ -61,13 +64,13 @@ def restore(checkpoint: Path, policy: Policy, optimizer: torch.optim.Optimizer) 
     Raises:
         ResumeError: the checkpoint's weights were trained with another tokenizer than the policy's.
     """
-    state = torch.load(checkpoint / "trainer.pt", weights_only=True)
+    state = torch.load(checkpoint / "trainer.pt", map_location="cpu", weights_only=True)
     if state["tokenizer"] != _tokenizer(policy):
         raise ResumeError(
             f"The checkpoint {checkpoint} was trained with another tokenizer or chat template than the policy has now. "
             f"Start from the same data or model as before, or choose another folder with --out."
         )
-    policy.model.load_state_dict(Policy.load(checkpoint).model.state_dict())
+    policy.restore(checkpoint)
     optimizer.load_state_dict(state["optimizer"])
     return state["step"], state["extra"]
 

@@ -11,24 +11,23 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from userrl.agents.policy import Policy, PolicyAgent
-from userrl.config import Above0, AtLeast0, Count, Fraction
-from userrl.core import INVALID, Cast, Episode, Task
-from userrl.errors import ConfigError, RunStopped, needs
-from userrl.gyms.base import gym_of
+from userrl.agents.policy import Policy
+from userrl.config import Above0, AtLeast0, Count, Fraction, Weight, Whole
+from userrl.core import INVALID, Cast, Episode, Task, Tokens
+from userrl.errors import ConfigError, RunStopped, UnknownName, needs
+from userrl.gyms.base import gym_of, make, rules_for
 from userrl.rewards.advantage import advantages, comparable
 from userrl.rewards.base import Array
 from userrl.rewards.estimators.gigpo import gym_states
-from userrl.rollout import play_many
 from userrl.train import checkpoint
-from userrl.train.batch import Batch, batch, logprobs
-from userrl.train.sft import COMPAT, schedule
+from userrl.train.batch import Batch, Reference, batch, frozen, logprobs, micro_batches, written
+from userrl.train.rollouts import draw, rollout, turn_limit
+from userrl.train.sft import COMPAT, adamw, descend, schedule
 
 with needs("local", "Training"):
     import torch
@@ -55,6 +54,10 @@ class GRPOConfig:
     clip_norm: Above0 = 1.0
     entropy: AtLeast0 = 0.0
     """Weight of an entropy bonus."""
+    kl: AtLeast0 = 0.0
+    """Weight of the divergence from the policy that training began with (`divergence`); 0 does not measure it."""
+    micro_batch: Count | None = None
+    """Tokens of one forward pass at most, padding included; all of an update by default. Bounds memory, not the result."""
     credit: Literal["naive", "equalized", "r2g", "em"] = "equalized"
     score: Literal["sum", "mean", "r2g", "composite"] = "r2g"
     estimator: Literal["grpo", "dr_grpo", "rloo", "mt_grpo", "gigpo"] = "grpo"
@@ -65,7 +68,12 @@ class GRPOConfig:
     max_new: Count = 256
     """Tokens of one reply at most; a longer one is cut, and most likely no valid call."""
     max_turns: Count = 16
+    turns: tuple[tuple[Whole, Count], ...] = ()
+    """A curriculum: (steps done, turn limit from then on), e.g. [[0, 4], [30, 8]]; `max_turns` before the first."""
     rules: Mapping[str, Any] = field(default_factory=dict)
+    """Settings of all gyms, and tables of their own by the gyms' names (`gyms.base.rules_for`)."""
+    weights: Mapping[str, Weight] = field(default_factory=dict)
+    """Gym -> how often its tasks are drawn, relative to the other gyms'; 1 where none is given."""
     max_errors: int | None = None
     """Failed episodes in one step that stop the run; a quarter of them by default."""
     seed: int = 0
@@ -81,6 +89,8 @@ class Step:
     episodes: Sequence[Episode]
     skipped: int
     """Groups without variance, or with fewer than two episodes that did not fail."""
+    groups: int
+    """All of the step's groups."""
     loss: float
     entropy: float
     """Mean over the policy's tokens, in nats."""
@@ -89,6 +99,10 @@ class Step:
     grad_norm: float
     cut: float
     """Share of replies that had no eos token at their end, in episodes that did not fail."""
+    kl: float | None
+    """Mean over the policy's tokens, in nats; None when it is not measured."""
+    lr: float
+    max_turns: int
 
 
 IDLE = 3
@@ -102,19 +116,21 @@ async def train(
     config: GRPOConfig,
     *,
     folder: Path | None = None,
-    on_step: Callable[[Step], Awaitable[None]] | None = None,
+    on_step: Callable[[Step], Awaitable[str | None]] | None = None,
     on_end: Callable[[Episode], None] | None = None,
 ) -> None:
     """Train in place.
 
+    Tasks, sampling and the order of updates follow from the seed and a step's number: a checkpoint needs no more.
+
     Args:
-        tasks: drawn from without replacement until used up, in an order fixed by the seed.
+        tasks: of one gym or several; see `rollouts.draw`.
         folder: where checkpoints go; a newer one found there is gone on from.
-        on_step: awaited after each step, before its checkpoint is written.
+        on_step: awaited after each step, before its checkpoint is written. May return why to stop once it is.
         on_end: called with each episode as it ends.
 
     Raises:
-        RunStopped: too many episodes of a step failed.
+        RunStopped: too many episodes of a step failed, or `on_step` says so.
         ResumeError: the checkpoint found was made with another tokenizer.
 
     Warns of training under `compat`, and of steps in a row from which nothing could be learned.
@@ -123,24 +139,28 @@ async def train(
         raise ConfigError("There are no tasks to train on.")
     if config.group_size < 2:
         raise ConfigError(f"group_size is {config.group_size}; a group needs at least 2 episodes to compare.")
-    if config.rules.get("compat"):
+    gyms = dict.fromkeys(task.gym for task in tasks)
+    if any(make(gym, **rules_for(config.rules, gym)).compat for gym in gyms):
         warnings.warn(COMPAT, stacklevel=2)
-    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=config.lr, weight_decay=0.0, betas=(0.9, 0.95))
+    for gym in config.weights:
+        if gym not in gyms:
+            raise UnknownName("gym in the run, though weights has one", gym, gyms)
+    optimizer = adamw(policy, config.lr)
+    reference = frozen(policy) if config.kl else None
     start, idle = 0, 0
     if folder is not None and (found := checkpoint.latest(folder)):
         start, _ = checkpoint.restore(found, policy, optimizer)
     for number in range(start, config.steps):
         episodes = await rollout(policy, draw(tasks, number, config), cast, config, number, on_end)
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * schedule(number, config.warmup, config.steps, config.lr_floor)
-        step = update(policy, optimizer, episodes, config, number)
-        idle = idle + 1 if step.skipped == len(set(map(_group, episodes))) else 0
+        step = update(policy, optimizer, episodes, config, number, reference)
+        idle = idle + 1 if step.skipped == step.groups else 0
         if idle == IDLE:
             warnings.warn(_nothing_learned(step, config), stacklevel=2)
-        if on_step is not None:
-            await on_step(step)
-        if folder is not None and ((number + 1) % config.save_every == 0 or number + 1 == config.steps):
+        stop = None if on_step is None else await on_step(step)
+        if folder is not None and (stop or (number + 1) % config.save_every == 0 or number + 1 == config.steps):
             checkpoint.save(folder, number + 1, policy, optimizer, {})
+        if stop:
+            raise RunStopped(stop)
     policy.model.eval()
 
 
@@ -154,50 +174,13 @@ def _nothing_learned(step: Step, config: GRPOConfig) -> str:
     )
 
 
-def draw(tasks: Sequence[Task], number: int, config: GRPOConfig) -> list[Task]:
-    """The tasks of a step: the seed's endless sequence of shuffled passes over all tasks, cut into steps."""
-    picked: list[Task] = []
-    for at in range(number * config.groups, (number + 1) * config.groups):
-        turn, place = divmod(at, len(tasks))
-        picked.append(tasks[_order(len(tasks), config.seed, turn)[place]])
-    return picked
-
-
-def _order(count: int, seed: int, turn: int) -> list[int]:
-    return random.Random(f"grpo-order|{seed}|{turn}").sample(range(count), count)
-
-
-async def rollout(
+def update(
     policy: Policy,
-    tasks: Sequence[Task],
-    cast: Cast | Callable[[str], Cast],
+    optimizer: torch.optim.Optimizer,
+    episodes: Sequence[Episode],
     config: GRPOConfig,
     number: int,
-    on_end: Callable[[Episode], None] | None = None,
-) -> list[Episode]:
-    """Play a step's episodes with the current weights."""
-    policy.model.eval()
-    seed = random.Random(f"grpo|{config.seed}|{number}").getrandbits(31)
-    agent = PolicyAgent(policy, temperature=config.temperature, max_new=config.max_new, seed=seed)
-    total = len(tasks) * config.group_size
-    drawn: Counter[tuple[str, str]] = Counter()
-    episodes: list[Episode] = []
-    for task in tasks:  # a task drawn twice in a step gives one group of twice the size, not the same episodes twice
-        fresh = Episode(task, seed=seed, max_turns=config.max_turns, rules=config.rules)
-        episodes += [replace(fresh, attempt=drawn[task.gym, task.id] + i) for i in range(config.group_size)]
-        drawn[task.gym, task.id] += config.group_size
-    return await play_many(
-        episodes,
-        agent,
-        cast,
-        on_end=on_end,
-        at_once=total,
-        max_errors=total // 4 if config.max_errors is None else config.max_errors,
-    )
-
-
-def update(
-    policy: Policy, optimizer: torch.optim.Optimizer, episodes: Sequence[Episode], config: GRPOConfig, number: int
+    reference: Reference | None = None,
 ) -> Step:
     """The updates of one step."""
     whole = [e for e in episodes if e.stop != "error"]
@@ -205,6 +188,7 @@ def update(
         raise RunStopped(f"All {len(episodes)} episodes of step {number + 1} failed. The last one: {episodes[-1].error}")
     good = [episodes[i] for i in comparable([_group(e) for e in episodes], [e.stop == "error" for e in episodes])]
     tokens = [[turn.action.tokens for turn in e.turns if turn.action.tokens] for e in good]
+    max_turns = turn_limit(config, number)
     worth = advantages(
         [e.rewards for e in good],
         [_group(e) for e in good],
@@ -215,33 +199,68 @@ def update(
         gamma=config.gamma,
         scale=config.scale,
         success=[float(gym_of(e).solved(e)) for e in good] if config.score == "composite" else None,
-        max_turns=config.max_turns,
+        max_turns=max_turns,
         states=[gym_states(e) for e in good] if config.estimator == "gigpo" else None,
     )
     used = [i for i in range(len(good)) if any(abs(a) > 1e-9 for a in worth[i])]
-    skipped = len(set(map(_group, episodes)) - {_group(good[i]) for i in used})
+    groups = set(map(_group, episodes))
     random.Random(f"grpo-shuffle|{config.seed}|{number}").shuffle(used)
-    policy.model.eval()  # no dropout: the ratio compares the same network before and after
-    losses: list[float] = []
-    entropies: list[float] = []
-    clips: list[float] = []
-    norms: list[float] = []
+    policy.learning(dropout=False)  # the ratio compares the same network before and after
+    lr = config.lr * schedule(number, config.warmup, config.steps, config.lr_floor)
+    seen: list[_Seen] = []
     for part in _parts(used, config.updates):
-        b = batch([tokens[i] for i in part], policy.eos, policy.model.device)
-        a = _spread(b, [worth[i] for i in part])
-        new, entropy = logprobs(policy, b, config.temperature)
-        loss, clipped = clipped_loss(new, b.old[b.mask], a, config.clip_low, config.clip_high)
-        (loss - config.entropy * entropy.mean()).backward()
-        norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.item())
-        entropies.append(entropy.mean().item())
-        clips.append(clipped)
-        norms.append(float(norm))
+        seen.append(_accumulate(policy, [tokens[i] for i in part], [worth[i] for i in part], config, reference))
+        seen[-1] = seen[-1]._replace(norm=descend(policy, optimizer, lr, config.clip_norm))
+    means = _Seen(*map(_mean, zip(*seen, strict=True))) if seen else _Seen()
     ends = [turn.action.tokens.ids[-1] for e in whole for turn in e.turns if turn.action.tokens]
-    cut = _mean([float(end != policy.eos) for end in ends])
-    return Step(number + 1, episodes, skipped, _mean(losses), _mean(entropies), _mean(clips), _mean(norms), cut)
+    return Step(
+        number + 1,
+        episodes,
+        skipped=len(groups - {_group(good[i]) for i in used}),
+        groups=len(groups),
+        loss=means.loss,
+        entropy=means.entropy,
+        clipped=means.clipped,
+        grad_norm=means.norm,
+        cut=_mean([float(end != policy.eos) for end in ends]),
+        kl=means.kl if reference else None,
+        lr=lr,
+        max_turns=max_turns,
+    )
+
+
+class _Seen(NamedTuple):
+    """Figures of one update, or of a part of it weighted by its tokens."""
+
+    loss: float = 0.0
+    entropy: float = 0.0
+    clipped: float = 0.0
+    kl: float = 0.0
+    norm: float = 0.0
+
+
+def _accumulate(
+    policy: Policy, tokens: Sequence[Sequence[Tokens]], worth: Sequence[Array], config: GRPOConfig, reference: Reference | None
+) -> _Seen:
+    """Add up the gradient of an update's loss, the mean over all its tokens, in forward passes of `micro_batch` tokens."""
+    sums = _Seen()
+    for places in micro_batches(tokens, config.micro_batch):
+        b = batch([tokens[i] for i in places], policy.eos, policy.device)
+        start = reference(b, config.temperature) if reference else None
+        new, entropy = logprobs(policy, b, config.temperature, entropy_grad=config.entropy > 0)
+        loss, clipped = clipped_loss(
+            new, b.old[b.mask], _spread(b, [worth[i] for i in places]), config.clip_low, config.clip_high
+        )
+        share = len(new) / written(tokens)
+        objective = loss - config.entropy * entropy.mean()
+        kl = 0.0
+        if start is not None:
+            apart = divergence(new, start)
+            objective, kl = objective + config.kl * apart, apart.item()
+        (objective * share).backward()
+        now = _Seen(loss.item(), entropy.mean().item(), clipped, kl)
+        sums = _Seen(*(total + share * value for total, value in zip(sums, now, strict=True)))
+    return sums
 
 
 def _group(episode: Episode) -> tuple[str, str]:
@@ -260,6 +279,16 @@ def clipped_loss(
     ratio = (new - old).exp()
     plain, kept = ratio * worth, ratio.clamp(1 - low, 1 + high) * worth
     return -torch.min(plain, kept).mean(), (kept < plain).float().mean().item()
+
+
+def divergence(new: torch.Tensor, start: torch.Tensor) -> torch.Tensor:
+    """Mean over the policy's tokens of r - 1 - log r with r = p_start / p_new: an estimate of KL(new || start) that is
+    unbiased on samples of the new policy and never negative (k3; Schulman 2020, and GRPO, arXiv 2402.03300, eq. 4).
+
+    Args:
+        new, start: (N,) log-probabilities now and under the policy that training began with.
+    """
+    return ((start - new).exp() - (start - new) - 1).mean()
 
 
 def _spread(b: Batch, worth: Sequence[Array]) -> torch.Tensor:

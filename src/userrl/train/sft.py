@@ -13,7 +13,7 @@ from userrl.config import Above0, AtLeast0, Count
 from userrl.core import Tokens
 from userrl.errors import ConfigError, needs
 from userrl.train import checkpoint
-from userrl.train.batch import batch, logprobs
+from userrl.train.batch import batch, logprobs, micro_batches, written
 
 with needs("local", "Training"):
     import torch
@@ -36,6 +36,8 @@ class SFTConfig:
     """Steps until the learning rate is at its height; then it falls along a cosine to a tenth."""
     weight_decay: AtLeast0 = 0.01
     clip_norm: Above0 = 1.0
+    micro_batch: Count | None = None
+    """Tokens of one forward pass at most, padding included; all episodes of a step by default. Bounds memory, not the result."""
     seed: int = 0
     save_every: Count = 500
 
@@ -49,6 +51,8 @@ def train(
     on_step: Callable[[int, float], None] | None = None,
 ) -> None:
     """Fine-tune in place.
+
+    Which episodes a step takes, and its dropout, follow from the seed and its number: a checkpoint needs no more.
 
     Args:
         data: the turns' tokens of each episode, as `Policy.tokens` gives them.
@@ -67,27 +71,44 @@ def train(
             f"{len(long)} of {len(data)} episodes are longer than the model's window of {policy.window} tokens (the longest "
             f"has {max(long)}). Collect shorter ones with a lower --max-turns, or use a model with a longer window."
         )
-    optimizer = torch.optim.AdamW(policy.model.parameters(), lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.95))
+    optimizer = adamw(policy, config.lr, config.weight_decay)
     start = 0
     if folder is not None and (found := checkpoint.latest(folder)):
         start, _ = checkpoint.restore(found, policy, optimizer)
-    policy.model.train()
+    policy.learning(dropout=True)
     for step in range(start, config.steps):
         rng = random.Random(f"sft|{config.seed}|{step}")
-        b = batch(rng.sample(data, min(config.batch_size, len(data))), policy.eos, policy.model.device)
-        chosen, _ = logprobs(policy, b)
-        loss = -chosen.mean()
-        for group in optimizer.param_groups:
-            group["lr"] = config.lr * schedule(step, config.warmup, config.steps)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(policy.model.parameters(), config.clip_norm)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        part = rng.sample(data, min(config.batch_size, len(data)))
+        torch.manual_seed(rng.getrandbits(63))  # of dropout
+        total = 0.0
+        for places in micro_batches(part, config.micro_batch):
+            b = batch([part[i] for i in places], policy.eos, policy.device)
+            chosen, _ = logprobs(policy, b, entropy_grad=False)
+            loss = -chosen.mean() * (len(chosen) / written(part))
+            loss.backward()
+            total += loss.item()
+        descend(policy, optimizer, config.lr * schedule(step, config.warmup, config.steps), config.clip_norm)
         if on_step is not None:
-            on_step(step + 1, loss.item())
+            on_step(step + 1, total)
         if folder is not None and ((step + 1) % config.save_every == 0 or step + 1 == config.steps):
             checkpoint.save(folder, step + 1, policy, optimizer, {})
     policy.model.eval()
+
+
+def adamw(policy: Policy, lr: float, weight_decay: float = 0.0) -> torch.optim.Optimizer:
+    """The optimizer of all weights that learn. They are fp32 whatever the precision of the rest: see `Policy.load`."""
+    learning = [p for p in policy.model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(learning, lr=lr, weight_decay=weight_decay, betas=(0.9, 0.95))
+
+
+def descend(policy: Policy, optimizer: torch.optim.Optimizer, lr: float, clip_norm: float) -> float:
+    """One optimizer step along the gradient that has been accumulated; returns its norm before it was clipped."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    norm = torch.nn.utils.clip_grad_norm_(policy.model.parameters(), clip_norm)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return float(norm)
 
 
 def schedule(step: int, warmup: int, steps: int, floor: float = 0.1) -> float:
