@@ -1,5 +1,5 @@
-"""From expert episodes to training data: rank, then select the best."""
+"""From expert episodes to training data: rank, select, report, export."""
 
-from userrl.collect.select import Selection, rank, select
+from userrl.collect.select import Left, Selection, rank, select
 
-__all__ = ["Selection", "rank", "select"]
+__all__ = ["Left", "Selection", "rank", "select"]
