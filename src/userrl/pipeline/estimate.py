@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -13,7 +13,7 @@ from userrl.evaluate.run import EvalJob, planned
 from userrl.gyms.base import find, gym_of
 from userrl.llm.endpoint import Endpoint, Role, parse_endpoints
 from userrl.llm.ledger import Spent
-from userrl.llm.prices import price_of
+from userrl.llm.prices import Price, price_of
 from userrl.llm.replies import render_query
 from userrl.render import messages, written
 from userrl.rollout import play_each, starts
@@ -46,7 +46,8 @@ class Estimate:
 def estimate(job: EvalJob, watch: Callable[[str, int, int, str], None] = lambda *_: None) -> list[Estimate]:
     """Calls, tokens and dollars of a job's models, by playing a few of its tasks with stand-ins and weighing the prompts.
 
-    Nothing is asked of any model. Tokens are counted as a quarter of the characters; thinking comes on top.
+    Nothing is asked of any model. Tokens are counted as a quarter of the characters; thinking comes on top. A pool is
+    priced by its endpoints' weights.
     """
     seats: dict[Role, list[tuple[Endpoint, float]]] = {}
     chairs: tuple[tuple[Role, str], ...] = (("agent", job.agent), ("user", job.user), ("judge", job.judge))
@@ -57,7 +58,7 @@ def estimate(job: EvalJob, watch: Callable[[str, int, int, str], None] = lambda 
     found = []
     for role, endpoints in seats.items():
         spent = [pilot[role] for pilot in pilots]
-        price = price_of(endpoints[0][0])
+        price = pool_price(endpoints)
         usd = [(s.read * price.read + s.written * price.written) / 1e6 for s in spent] if price else None
         found.append(
             Estimate(
@@ -72,6 +73,33 @@ def estimate(job: EvalJob, watch: Callable[[str, int, int, str], None] = lambda 
     return found
 
 
+def added(rows: Iterable[Estimate]) -> list[Estimate]:
+    """The rows of several jobs as one for each chair and model."""
+    found: dict[tuple[Role, str], Estimate] = {}
+    for row in rows:
+        before = found.get((row.role, row.model))
+        if before is not None:
+            usd = _sum(before.usd, row.usd) if before.usd and row.usd else None
+            calls, read, written = (_sum(getattr(before, name), getattr(row, name)) for name in ("calls", "read", "written"))
+            row = Estimate(row.role, row.model, calls, read, written, usd)
+        found[row.role, row.model] = row
+    return list(found.values())
+
+
+def _sum(first: tuple[float, float], second: tuple[float, float]) -> tuple[float, float]:
+    return first[0] + second[0], first[1] + second[1]
+
+
+def pool_price(endpoints: Sequence[tuple[Endpoint, float]]) -> Price | None:
+    """Of a token that any of a pool's endpoints may take, by their weights; None where one of the prices is not known."""
+    prices = [(price_of(endpoint), weight) for endpoint, weight in endpoints]
+    known = [(price, weight) for price, weight in prices if price is not None]
+    if len(known) < len(prices):
+        return None
+    whole = sum(weight for _, weight in known)
+    return Price(*(sum(price[i] * weight for price, weight in known) / whole for i in range(2)))
+
+
 def _span(values: list[float] | list[int]) -> tuple[float, float]:
     return (min(values), max(values))
 
@@ -80,23 +108,21 @@ def _pilot(job: EvalJob, stand_in: str, watch: Callable[[str, int, int, str], No
     """Role -> what the whole job would take, were all its episodes like those of the first few tasks."""
     out: dict[str, Spent] = {}
     for number, gym in enumerate(job.gyms, start=1):
-        tasks = list(islice(find(gym).tasks(job.split), min(PILOT, job.tasks or PILOT)))
+        tasks = list(islice(find(gym).tasks(job.split_of(gym)), min(PILOT, job.tasks or PILOT)))
+        if not tasks:
+            continue
         taken: dict[str, Spent] = {role: Spent() for role in ("agent", "user", "judge")}
         player = find(gym).expert(0.5) if stand_in == STAND_INS[0] else find(gym).baselines()["random"]
         scripted = find(gym).cast()
         cast = Cast(_Weighed(scripted.user, taken["user"]), _Weighed(scripted.judge, taken["judge"]))
         plan = starts(tasks, seed=job.seed, max_turns=job.max_turns, rules=job.rules)
         asyncio.run(play_each(plan, _WeighedAgent(player, taken["agent"]), cast, lambda *_: None))
-        times = planned(_of_gym(job, gym)) / len(tasks)
+        times = planned(replace(job, gyms=(gym,))) / len(tasks)
         for role, spent in taken.items():
             whole = {name: round(getattr(spent, name) * times) for name in ("calls", "read", "written")}
             out.setdefault(role, Spent()).__iadd__(Spent(**whole))
         watch(f"pilot, {stand_in}", number, len(job.gyms), "")
     return out
-
-
-def _of_gym(job: EvalJob, gym: str) -> EvalJob:
-    return EvalJob(job.agent, (gym,), job.split, job.tasks, job.attempts)
 
 
 @dataclass(frozen=True)

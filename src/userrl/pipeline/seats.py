@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -60,11 +61,12 @@ async def agent(
     Raises ConfigError or UnknownName for a spec that names nothing.
     """
     check_endpoints(endpoints or {})
-    name, _, dial = spec.partition(":")
     if is_folder(spec):
-        from userrl.agents.policy import Policy, PolicyAgent
+        from userrl.agents.policy import Policy, PolicyAgent, set_threads
 
-        policy = Policy.load(Path(spec))
+        if "OMP_NUM_THREADS" not in os.environ:
+            set_threads(1)  # as in training: on shared cores more threads wait for each other, many times longer than they work
+        policy = Policy.load(Path(spec), device="auto")
         policy.model.eval()
         return PolicyAgent(policy, temperature=1.0 if temperature is None else temperature, max_new=max_new, seed=seed)
     if "@" in spec:
@@ -72,6 +74,12 @@ async def agent(
 
         more = {} if temperature is None else {"temperature": temperature}
         return LLMAgent(await _client(spec, "agent", stack, endpoints, calls, **more))
+    return scripted_agent(spec, gyms)
+
+
+def scripted_agent(spec: str, gyms: Sequence[str] = ()) -> Agent:
+    """The expert or the agent without skill of that name. Raises as `agent` does."""
+    name, _, dial = spec.partition(":")
     if name == "expert":
         skill = _skill(dial)
         experts: dict[str, Agent] = {}
@@ -135,6 +143,16 @@ def _trait(spec: str) -> str:
     if kind != "scripted" or (trait and trait not in TRAITS):
         raise UnknownName("user", spec, ["scripted", *(f"scripted:{t}" for t in TRAITS)], f"A user is {USER_HELP}.")
     return trait or "plain"
+
+
+async def check(agent: str, user: str, judge: str, gyms: Sequence[str], endpoints: Endpoints | None = None) -> None:
+    """Find a name that names nothing, without loading a model or reaching an endpoint. Raises as `agent` and `cast` do."""
+    async with AsyncExitStack() as stack:
+        await cast(user, judge, stack, endpoints=endpoints)
+        if "@" in agent:
+            await _client(agent, "agent", stack, endpoints, None)
+        elif not is_folder(agent):
+            scripted_agent(agent, gyms)
 
 
 def check_endpoints(endpoints: Endpoints) -> None:
