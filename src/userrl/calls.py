@@ -11,11 +11,11 @@ from userrl.core import Episode
 from userrl.errors import DataError
 from userrl.llm.client import Client
 from userrl.llm.endpoint import Endpoint, Role
-from userrl.llm.ledger import Ledger, Metered, spent_by
+from userrl.llm.ledger import Ledger, Metered, Spent, spent_by
 from userrl.llm.pool import Pool
-from userrl.llm.record import GAVE_UP, EpisodeId, Line, Recorded, Replies, episode_of, usage_of
+from userrl.llm.record import GAVE_UP, SCHEMA, EpisodeId, Line, Recorded, Replies, episode_of, usage_of
 from userrl.llm.shared import Shared
-from userrl.store import Key, Store, lines_at, scan
+from userrl.store import Key, Store, lines_at, migrated, scan
 
 FILE = "replies.jsonl"
 """File of a run's folder."""
@@ -28,7 +28,7 @@ class Calls:
     before they are used, those of earlier sittings are taken from the record, and what they cost is in the ledger.
 
     Args:
-        max_usd, max_tokens: see `Ledger`.
+        max_usd, max_tokens, spent: see `Ledger`; `spent` is its `before`.
         shared_user_noise: attempts at a task share the user's and the judge's replies to the same query in the same
             turn, so that the members of a group meet the same luck (common random numbers).
         replay: the file of replies of a run to replay; nothing else is then asked of any model.
@@ -39,10 +39,11 @@ class Calls:
         *,
         max_usd: float | None = None,
         max_tokens: float | None = None,
+        spent: Spent | None = None,
         shared_user_noise: bool = False,
         replay: Path | None = None,
     ) -> None:
-        self.ledger = Ledger(max_usd=max_usd, max_tokens=max_tokens)
+        self.ledger = Ledger(max_usd=max_usd, max_tokens=max_tokens, before=spent)
         self.shared_user_noise = shared_user_noise
         self._replies = Replies()
         self._endpoints: dict[str, Endpoint] = {}
@@ -106,7 +107,7 @@ class _Past:
         self._offsets: dict[EpisodeId, array[int]] = defaultdict(lambda: array("q"))
         for offset, line in scan(path) if path.exists() else ():
             try:
-                gym, task, attempt, seed, _ = line["place"]
+                gym, task, attempt, seed, _ = migrated(line, SCHEMA, {})["place"]
                 self.sittings = max(self.sittings, line["sitting"] + 1)
                 count(line)
             except (KeyError, TypeError, ValueError) as error:

@@ -19,18 +19,26 @@ from userrl.errors import ConfigError, UnknownName
 T = TypeVar("T")
 
 Count = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=0)]
 AtLeast0 = Annotated[float, Field(ge=0)]
 Above0 = Annotated[float, Field(gt=0)]
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 """Ranges of numbers, for the fields of jobs; `resolve` keeps them."""
 
 
-def resolve(job: type[T], file: Path | None = None, flags: Mapping[str, Any] | None = None) -> T:
+def resolve(
+    job: type[T],
+    file: Path | None = None,
+    flags: Mapping[str, Any] | None = None,
+    below: Mapping[str, Any] | None = None,
+) -> T:
     """The job that a file and flags describe.
 
     Args:
         job: a frozen dataclass; its fields may be dataclasses too (a TOML table each).
         flags: dotted names ("grpo.lr") to values; None means not given.
+        below: settings that go before the job's own defaults, and behind the file and the flags.
 
     Raises:
         UnknownName: for a setting that the job does not have, with near misses.
@@ -48,7 +56,7 @@ def resolve(job: type[T], file: Path | None = None, flags: Mapping[str, Any] | N
         table[last] = value
     _check_names(job, from_flags, "the flags")
     try:
-        return TypeAdapter(job).validate_python(_merge(_tables(job), _merge(from_file, from_flags)))
+        return TypeAdapter(job).validate_python(_merge(_merge(_tables(job), below or {}), _merge(from_file, from_flags)))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = ".".join(map(str, first["loc"]))

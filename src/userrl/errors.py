@@ -6,6 +6,7 @@
     ├── ResumeError          the run on disk was made with other settings
     ├── DataError            a task file or record does not fit (file, line, field)
     ├── StoreError           records cannot be written or read (full disk, read-only folder)
+    │   └── RunBusy          another process is at work on the run in a folder
     ├── MissingExtra         an optional package is needed; carries the pip line
     ├── EpisodeOver          a turn was asked of an episode that has ended
     ├── RunStopped           a run gave up; says what is kept and how to go on
@@ -60,6 +61,10 @@ class DataError(UserRLError, ValueError):
 
 class StoreError(UserRLError):
     """Records cannot be written or read."""
+
+
+class RunBusy(StoreError):
+    """Another process is at work on the run in a folder."""
 
 
 class MissingExtra(UserRLError, ImportError):

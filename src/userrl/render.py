@@ -156,9 +156,9 @@ def read_call(name: Any, arguments: Any, *, raw: str = "", several: bool = False
     choice, content = arguments.get("choice"), arguments.get("content")
     if not isinstance(choice, str) or not isinstance(content, str):
         return invalid("A call needs the two texts `choice` and `content`.")
-    return Action(_encodable(choice), _encodable(content), raw=raw, note=SEVERAL if several else "")
+    return Action(encodable(choice), encodable(content), raw=raw, note=SEVERAL if several else "")
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """Lone surrogates, which JSON escapes can spell and no tokenizer or file takes, become question marks."""
     return text.encode("utf-8", "replace").decode("utf-8")

@@ -13,7 +13,7 @@ from userrl.calls import FILE as REPLIES
 from userrl.calls import Calls
 from userrl.core import DEFAULT_MAX_TURNS, INVALID, Action, Agent, Cast, Episode, Judge, Place, Query, Task, User
 from userrl.errors import ConfigError, DeadlinePassed, EndpointRefused, EpisodeOver, RunStopped, SeatError, UserRLError, boundary
-from userrl.gyms.base import Gym, gym_of
+from userrl.gyms.base import Gym, gym_of, rules_for
 from userrl.store import Entry, Records, RunFolder
 
 R = TypeVar("R")
@@ -127,10 +127,15 @@ def starts(
     max_turns: int = DEFAULT_MAX_TURNS,
     rules: Mapping[str, Any] | None = None,
 ) -> Iterator[Episode]:
-    """Fresh episodes: `attempts` of each task, in task order."""
+    """Fresh episodes: `attempts` of each task, in task order.
+
+    Args:
+        rules: settings of the gyms; a table of a gym's name holds those of this gym alone (`gyms.base.rules_for`).
+    """
     for task in tasks:
+        of_gym = rules_for(rules or {}, task.gym)
         for attempt in range(attempts):
-            yield Episode(task, seed=seed, attempt=attempt, max_turns=max_turns, rules=rules or {})
+            yield Episode(task, seed=seed, attempt=attempt, max_turns=max_turns, rules=of_gym)
 
 
 async def play_many(

@@ -9,22 +9,35 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sys
+import weakref
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self, overload
 
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from userrl.core import INVALID, Action, Episode, Task, Tokens, Turn
-from userrl.errors import DataError, ResumeError, StoreError
+from userrl.errors import DataError, ResumeError, RunBusy, StoreError
 
-SCHEMA = 1
-"""Version of the record format. Readers accept every version up to this one."""
+if sys.platform != "win32":
+    import fcntl
 
 Record = dict[str, Any]
+Migrations = Mapping[int, Callable[[Record], Record]]
+"""Version -> what makes a record of that version one of the next."""
+
+SCHEMA = 1
+"""Version of an episode's record. Readers accept every version up to this one."""
+MIGRATIONS: Migrations = {}
+"""Of episode records; a change of their format raises `SCHEMA` and adds an entry."""
+SETTINGS_SCHEMA = 2
+"""Version of `config.json`; without one it is 1."""
+SETTINGS_MIGRATIONS: Migrations = {1: lambda old: {"max_new": 512, **old} if old.get("kind") == "eval" else old}
+"""Of settings. The first evaluations kept no `max_new`, which was 512."""
 Key = tuple[str, str, int]
 """(gym, task id, attempt), as `Episode.key`."""
 TAIL = 2**20
@@ -65,9 +78,8 @@ def _turn_record(turn: Turn, tokens: bool) -> Record:
 
 
 def from_record(record: Record) -> Episode:
-    """The episode of a record. Raises KeyError, TypeError or ValueError for one that does not fit."""
-    if not 1 <= record["schema"] <= SCHEMA:
-        raise ValueError(f"schema is {record['schema']}; this version of userrl reads up to {SCHEMA}. Update userrl.")
+    """The episode of a record of any version. Raises KeyError, TypeError or ValueError for one that does not fit."""
+    record = migrated(record, SCHEMA, MIGRATIONS)
     turns = []
     for row in record["turns"]:
         action = dict(row["action"])
@@ -78,11 +90,21 @@ def from_record(record: Record) -> Episode:
     return Episode(Task(**record["task"]), tuple(turns), **fields)
 
 
+def migrated(record: Record, newest: int, migrations: Migrations) -> Record:
+    """A record of an earlier version as one of the newest. Raises ValueError for a version that is none of these."""
+    version = record["schema"]
+    if not isinstance(version, int) or not 1 <= version <= newest:
+        raise ValueError(f"schema is {version!r:.20}; this version of userrl reads up to {newest}. Update userrl.")
+    for earlier in range(version, newest):
+        record = {**migrations[earlier](record), "schema": earlier + 1}
+    return record
+
+
 def read(path: Path) -> Iterator[Episode]:
     """The episodes of a file. A torn last line (a crash) is passed over; any other broken line raises DataError."""
     for number, _, line, whole in _lines(path):
         try:
-            yield from_record(json.loads(line))
+            yield from_record(_parsed(line))
         except (KeyError, TypeError, ValueError) as error:
             if not whole:
                 return
@@ -96,7 +118,7 @@ def scan(path: Path) -> Iterator[tuple[int, Record]]:
     """(offset, record) of each whole line of a file of any records; a torn last line is passed over. Raises DataError."""
     for number, offset, line, whole in _lines(path):
         try:
-            yield offset, json.loads(line)
+            yield offset, _parsed(line)
         except ValueError as error:
             if not whole:
                 return
@@ -126,8 +148,14 @@ class Records(Sequence[Episode]):
         return next(iter(Records(self.path, [self._offsets[at]])))
 
     def __iter__(self) -> Iterator[Episode]:
-        for line in lines_at(self.path, self._offsets):
-            yield from_record(line)
+        for offset, line in zip(self._offsets, lines_at(self.path, self._offsets), strict=True):
+            try:
+                yield from_record(line)
+            except (KeyError, TypeError, ValueError) as error:
+                detail = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
+                raise DataError(
+                    f"{self.path}, byte {offset}: not an episode record: {detail}. Nothing was changed; mend or remove the line."
+                ) from error
 
 
 def lines_at(path: Path, offsets: Iterable[int]) -> Iterator[Record]:
@@ -139,9 +167,16 @@ def lines_at(path: Path, offsets: Iterable[int]) -> Iterator[Record]:
         with path.open("rb") as file:
             for offset in offsets:
                 file.seek(offset)
-                yield json.loads(file.readline())
+                yield _parsed(file.readline())
     except OSError as error:
         raise StoreError(f"Cannot read {path}: {error.strerror}. Check the path and its permissions.") from error
+
+
+def _parsed(line: bytes) -> Any:
+    try:
+        return from_json(line, cache_strings="keys")  # twice as fast
+    except ValueError:  # lone surrogates, or no JSON, of which the other tells more
+        return json.loads(line)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, int, bytes, bool]]:
@@ -265,24 +300,47 @@ def index(path: Path) -> dict[Key, Entry]:
     found = {}
     for offset, record in scan(path):
         try:
+            record = migrated(record, SCHEMA, MIGRATIONS)
             key = (record["task"]["gym"], record["task"]["id"], record["attempt"])
             invalid = sum(turn.get("label") == INVALID for turn in record["turns"])
             found[key] = Entry(offset, record["stop"], len(record["turns"]), invalid)
         except (KeyError, TypeError, AttributeError) as error:
             raise DataError(f"{path}, byte {offset}: not an episode record ({error!r}). Mend or remove the line.") from error
+        except ValueError as error:
+            raise DataError(f"{path}, byte {offset}: {error} Nothing was changed.") from error
     return found
+
+
+def settings(folder: Path) -> dict[str, Any]:
+    """What a run's `config.json` says, as this version would have written it; empty where it was not kept. Raises DataError."""
+    file = folder / "config.json"
+    try:
+        saved = json.loads(file.read_text("utf-8")) if file.exists() else {}
+        if not isinstance(saved, dict):
+            raise ValueError("it holds no JSON object")
+    except (OSError, ValueError) as error:
+        raise DataError(f"Cannot read {file}: {error}. Mend the file.") from error
+    try:
+        found = migrated({"schema": 1, **saved}, SETTINGS_SCHEMA, SETTINGS_MIGRATIONS)
+    except ValueError as error:
+        raise DataError(f"{file}: {error} Nothing was changed.") from error
+    return {name: value for name, value in found.items() if name != "schema"} if saved else {}
 
 
 class RunFolder:
     """A folder of one run: `config.json` (resolved settings), records, results.
 
+    It is this process's own for as long as the object lives: two processes at once would pay for everything twice.
+
     Raises:
         StoreError: the folder holds a run already and `resume` is not set, or it cannot be written.
+        RunBusy: another process is at work in it.
         ResumeError: `resume` is set and the run there was made with other settings, or its settings cannot be read.
     """
 
-    def __init__(self, path: Path, config: Mapping[str, Any], *, resume: bool) -> None:
+    def __init__(self, path: Path, config: Mapping[str, Any], *, resume: bool, defaults: Mapping[str, Any] | None = None) -> None:
         self.path = path
+        self._lock = _lock(path)
         saved = path / "config.json"
         if saved.exists():
             if not resume:
@@ -290,16 +348,21 @@ class RunFolder:
                     f"{path} already holds a run. Add --resume to go on with it, or choose another folder with --out."
                 )
             try:
-                before = json.loads(saved.read_text("utf-8"))
-            except (OSError, ValueError) as error:
-                raise ResumeError(f"Cannot read {saved}: {error}. Mend the file, or choose another folder with --out.") from error
-            if changed := list(_differences(before, json.loads(json.dumps(config)))):
+                before = settings(path)
+            except DataError as error:
+                raise ResumeError(f"{error} You may also choose another folder with --out.") from error
+            if "contents" in config and "contents" not in before:
+                raise ResumeError(
+                    f"The run in {path} was made by an earlier version of userrl, which did not keep what the files that it read "
+                    f"held, so it cannot be gone on with. It can be read as before; play anew into another folder with --out."
+                )
+            if changed := list(_differences(_filled(before, defaults or {}), json.loads(json.dumps(config)))):
                 raise ResumeError(
                     f"The run in {path} was made with other settings: {'; '.join(changed)}. "
                     f"Use the same settings to resume it, or choose another folder with --out."
                 )
         else:
-            self.write_json("config.json", config)
+            self.write_json("config.json", {"schema": SETTINGS_SCHEMA, **config})
 
     def store(self, name: str = "episodes.jsonl", *, tokens: bool = True) -> Store:
         return Store(self.path / name, tokens=tokens)
@@ -316,6 +379,47 @@ class RunFolder:
     def write_json(self, name: str, value: Any) -> Path:
         """Write a file whole or not at all."""
         return write_whole(self.path / name, json.dumps(value, indent=2).encode() + b"\n")
+
+
+class _Lock:
+    """An open folder that is locked until nobody holds this object, or the process ends."""
+
+    def __init__(self, file: int) -> None:
+        weakref.finalize(self, os.close, file)
+
+
+_LOCKS: weakref.WeakValueDictionary[tuple[int, int], _Lock] = weakref.WeakValueDictionary()
+"""(device, inode) of a folder -> this process's lock of it, which all its `RunFolder`s share."""
+
+
+def _lock(folder: Path) -> _Lock | None:
+    """Keep other processes out of a folder, which is made if need be. None where folders cannot be locked.
+
+    The folder itself is locked (`flock`), so no file is left behind. Raises RunBusy while another process has it.
+    """
+    if sys.platform == "win32":
+        return None  # two processes in one folder are not noticed there
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None  # what is wrong is told by whoever writes there next
+    about = os.fstat(file)
+    if held := _LOCKS.get((about.st_dev, about.st_ino)):
+        os.close(file)
+        return held
+    lock = _Lock(file)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RunBusy(
+            f"Another process is at work on the run in {folder}. Wait for its end, or stop it; then go on with --resume. "
+            f"Or choose another folder with --out."
+        ) from None
+    except OSError:
+        return None  # some network file systems have no locks
+    _LOCKS[about.st_dev, about.st_ino] = lock
+    return lock
 
 
 def write_whole(path: Path, data: bytes) -> Path:
@@ -382,6 +486,13 @@ def set_aside(path: Path, keep: int) -> None:
             file.truncate(end)
     except OSError as error:
         raise StoreError(f"Cannot write {path}: {error.strerror}. Free some space, then go on with --resume.") from error
+
+
+def _filled(settings: Any, defaults: Any) -> Any:
+    """Settings with the defaults of those that are not there."""
+    if not (isinstance(settings, dict) and isinstance(defaults, dict)):
+        return settings
+    return settings | {name: _filled(settings.get(name, value), value) for name, value in defaults.items()}
 
 
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:

@@ -240,7 +240,8 @@ def test_a_replay_is_offline_and_identical_with_its_failures(cli: Cli, serve: Se
     assert "Identical to the episodes in run: 4 of 4." in done.out
     assert episodes(tmp_path, "again") == episodes(tmp_path)
     assert any(record["stop"] == "error" for record in episodes(tmp_path).values())
-    assert sorted(file.name for file in (tmp_path / "again").iterdir()) == ["config.json", "episodes.jsonl"]
+    assert sorted(file.name for file in (tmp_path / "again").iterdir()) == ["config.json", "episodes.jsonl", "results.json"]
+    assert json.loads((tmp_path / "again" / "config.json").read_text("utf-8"))["replay_of"] == "run"
 
 
 def test_a_replay_of_what_was_changed_or_never_recorded_says_so(

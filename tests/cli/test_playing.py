@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from userrl.cli import playing
-from userrl.cli.show import answerer, readable
 from userrl.core import Action, Episode
+from userrl.evaluate.talk import answerer, readable
 from userrl.gyms.base import find, known
 from userrl.llm.fake import Request, Response, completion
 from userrl.store import read

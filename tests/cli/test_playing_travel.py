@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from userrl.cli.show import readable
+from userrl.evaluate.talk import readable
 from userrl.gyms.base import find
 
 TASK = find("travel").tasks("test")[0]

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from userrl.cli import show, training
-from userrl.collect import Selection
+from userrl.cli import collecting, show, training
+from userrl.collect import Left, Selection
+from userrl.collect.select import Why
 from userrl.core import Episode
 from userrl.evaluate.metrics import summarize
 from userrl.evaluate.statistics import Interval
@@ -72,11 +73,13 @@ def test_each_command_names_the_next_until_there_is_a_policy(cli: Callable[..., 
 
 def test_nothing_kept_is_told_without_a_table(cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     async def collect(*args: Any, **options: Any) -> Selection:
-        return Selection([], failed=1, invalid=2, beaten=0)
+        whys: tuple[Why, ...] = ("failed", "invalid", "invalid", "held-out id", "held-out prompt")
+        return Selection([], [Left("intention", "t", i, why) for i, why in enumerate(whys)])
 
-    monkeypatch.setattr(training, "run_collect", collect)
+    monkeypatch.setattr(collecting, "run_collect", collect)
     done = cli("sft", "collect", "intention", "--tasks", 3)
-    assert done.out.splitlines()[0] == "Kept 0; left out 0 beaten by better ones, 2 with an invalid action, 1 failed"
+    expected = "Kept 0; left out 0 beaten by better ones, 2 with an invalid action, 1 failed, 2 on held-out tasks"
+    assert done.out.splitlines()[0] == expected
 
 
 def played(agent: str, tasks: int = 8) -> list[Episode]:

@@ -19,6 +19,7 @@ from userrl.evaluate.statistics import (
     combined_detectable,
     combined_interval,
     detectable,
+    drawn_tasks,
     holm,
     mean_interval,
     paired_interval,
@@ -214,3 +215,12 @@ def test_simulated_evaluations_keep_what_intervals_and_the_test_promise() -> Non
     done = subprocess.run([sys.executable, script, "--evaluations", "100"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("%\n") >= 3 * 18
+
+
+def test_tasks_are_drawn_anew_within_their_gym() -> None:
+    gyms = ["a", "b", "a", "b", "b"]
+    picks = drawn_tasks(gyms)
+    assert picks.shape == (2000, 5)
+    assert all(gyms[pick] == gym for row in picks[:50] for pick, gym in zip(row, gyms, strict=True))
+    counts = np.bincount(picks.ravel(), minlength=5)
+    assert (np.abs(counts - 2000) < 200).all()

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.table import Table
 
+from userrl.cli.evaluating import print_json
 from userrl.cli.show import SMALL, interval_text, new_table, out, print_episode, safe, short
+from userrl.errors import ConfigError
 from userrl.evaluate.compare import Comparison, Difference, Divergence, divergence, task_pairs
 from userrl.evaluate.compare import compare as compare_runs
+from userrl.evaluate.front import Front, draw
+from userrl.evaluate.front import front as find_front
+from userrl.evaluate.results import document, plain
 from userrl.evaluate.statistics import LEVEL, POWER
+from userrl.report.frames import run_names
 from userrl.store import to_record
 
 LEGEND = (
@@ -19,15 +26,23 @@ LEGEND = (
     f"each task's sign gives as much; Holm: the same, corrected for the number of gyms; least: the smallest true difference "
     f"that so many tasks show (p < {LEVEL:g}) in {POWER:.0%} of such comparisons"
 )
+FRONT = (
+    "front: no other run reaches as much in fewer turns, or more in as many; in: how often that holds when the tasks are drawn "
+    "anew; [95%]: interval, clustered by task, over the tasks that all runs scored; a run that earns nothing has 0 turns"
+)
 WHY = {"action": "other actions", "answer": "other answers to the same action", "end": "an earlier end"}
 SHOWN = 3
 """Tasks named at either end, and turns told one by one."""
 
 
-def compare(before: Path, after: Path, metric: str, task: str | None) -> None:
+def compare(before: Path, after: Path, metric: str, task: str | None, as_json: bool) -> None:
     if task is not None:
+        if as_json:
+            raise ConfigError("--json shows figures, and --task two episodes: give one of the two.")
         return show_task(before, after, task)
     result = compare_runs(before, after, metric)
+    if as_json:
+        return print_json(document("compare", {"before": before, "after": after, **plain(result)}))
     for name, run in (("A", before), ("B", after)):
         out.print(safe(f"{name}: {run}"), soft_wrap=True)
     for line in settings(result):
@@ -46,6 +61,45 @@ def compare(before: Path, after: Path, metric: str, task: str | None) -> None:
     if any(d.moved for d in result.gyms):
         out.print(safe(f"\nRead one: userrl compare {before} {after} --task ID", "dim"), soft_wrap=True)
     return None
+
+
+def front(runs: Sequence[Path], by: str, against: str, gym: str | None, picture: Path | None, as_json: bool) -> None:
+    found = find_front(runs, by, against, gym)
+    if picture is not None:
+        draw(found, names(found), picture)
+    if as_json:
+        return print_json(document("front", plain(found)))
+    out.print(front_table(found))
+    out.print(safe(FRONT, "dim"))
+    if found.tasks < 100:
+        out.print(safe(SMALL, "dim"))
+    if found.left_out:
+        out.print(safe(f"Left out, since only some of the runs scored them: {_count(found.left_out, 'task')}.", "yellow"))
+    if found.changed:
+        out.print(safe(f"Left out, since the runs tell it differently: {_count(found.changed, 'task')}.", "yellow"))
+    if failed := sum(p.errors for p in found.points):
+        out.print(safe(f"Failed episodes, which have no score: {failed:,} of all runs.", "yellow"))
+    if picture is not None:
+        out.print(safe(f"Picture: {picture}", "dim"), soft_wrap=True)
+    return None
+
+
+def front_table(found: Front) -> Table:
+    """A line for each run, from the fewest turns to the most, within 80 columns."""
+    table = new_table(f"{found.by} against {found.against}, over {_count(found.tasks, 'task')}")
+    for name in ("run", "agent"):
+        table.add_column(name, overflow="fold")
+    for name in (f"{found.against} [95%]", f"{found.by} [95%]", "front", "in"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, p in zip(names(found), found.points, strict=True):
+        figures = (interval_text(p.turns, 1), interval_text(p.success), "yes" if p.on_front else "no", f"{p.on_front_share:.0%}")
+        table.add_row(safe(name), safe(short(p.agent)), *figures, style="bold" if p.on_front else "")
+    return table
+
+
+def names(found: Front) -> list[str]:
+    """Of its points."""
+    return run_names([Path(point.run) for point in found.points])
 
 
 def settings(result: Comparison) -> list[str]:

@@ -10,8 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
+
 from userrl.calls import FILE as REPLIES
 from userrl.calls import Calls
+from userrl.cli.playing import HUMAN, Announced, Person, PersonUser, check_user_seat
 from userrl.cli.show import (
     AVERAGES,
     EFFORT,
@@ -23,8 +26,10 @@ from userrl.cli.show import (
     effort_table,
     estimate_table,
     mix_text,
+    new_table,
     out,
     passes_table,
+    percent_text,
     print_summaries,
     progress,
     safe,
@@ -32,13 +37,24 @@ from userrl.cli.show import (
     short,
     tell,
 )
-from userrl.config import resolve
 from userrl.core import Agent, Cast, Episode
-from userrl.errors import EndpointRefused, RunStopped
-from userrl.evaluate.metrics import Summary, figures
-from userrl.evaluate.run import EvalJob, planned, recorded_job
+from userrl.errors import ConfigError, EndpointRefused, RunBusy, RunStopped
+from userrl.evaluate import paper
+from userrl.evaluate.hacks import ABOUT as ABOUT_CHECKS
+from userrl.evaluate.hacks import CHECKS, HackRates
+from userrl.evaluate.metrics import Figures, Summary
+from userrl.evaluate.results import FILE as RESULTS
+from userrl.evaluate.results import Results, eval_document, measure
+from userrl.evaluate.results import document as results_document
+from userrl.evaluate.results import text as as_json
+from userrl.evaluate.results import write as write_results
+from userrl.evaluate.run import EvalJob, planned, recorded_job, resolve_job
+from userrl.evaluate.run import check as check_job
 from userrl.evaluate.run import evaluate as run_evaluation
+from userrl.evaluate.talk import ending
+from userrl.llm.ledger import Spent
 from userrl.pipeline import seats
+from userrl.pipeline.estimate import Estimate, added, estimate
 from userrl.store import Records, index, to_record
 
 if TYPE_CHECKING:
@@ -67,54 +83,116 @@ class Bounds:
         names = ("at_once", "max_errors", "max_invalid", "turn_timeout_s", "episode_timeout_s")
         return {name: getattr(self, name) for name in names}
 
-    def calls(self, job: EvalJob | RLJob, replay: Path | None = None) -> Calls:
+    def calls(self, job: EvalJob | RLJob, replay: Path | None = None, spent: Spent | None = None) -> Calls:
         """What stands around the models of a job."""
         noise = job.shared_user_noise
-        return Calls(max_usd=self.max_usd, max_tokens=self.max_tokens, shared_user_noise=noise, replay=replay)
+        return Calls(max_usd=self.max_usd, max_tokens=self.max_tokens, spent=spent, shared_user_noise=noise, replay=replay)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How results are shown."""
+
+    json: bool = False
+    """As JSON on standard output, and nothing else there."""
+    hacks: bool = False
+    """With the signs of hacking, also where there are none."""
 
 
 def evaluate(
-    folder: Path, config: Path | None, flags: Mapping[str, Any], resume: bool, bounds: Bounds, replay: Path | None, dry_run: bool
+    folder: Path, config: Path | None, flags: Mapping[str, Any], resume: bool, bounds: Bounds, dry_run: bool, shown: Shown
 ) -> None:
-    if replay is not None:
-        return evaluate_again(folder, replay, resume, bounds)
-    job = resolve(EvalJob, config, with_expert(config, flags))
+    job = resolve_job(config, with_expert(config, flags))
     if dry_run:
-        return show_estimate(job)
-    with kept(folder), progress() as watch:
-        calls, episodes = asyncio.run(_evaluate(job, folder, resume, bounds, watch))
-    report(job, episodes)
-    show_cost(calls)
-    out.print(safe(f"Episodes: {folder / 'episodes.jsonl'}", "dim"), soft_wrap=True)
-    tell_failures(episodes)
-    return None
+        return show_estimate([job], shown)
+    check(job, shown)
+    with kept(folder), progress(on=not in_person(job)) as watch:
+        calls, episodes = asyncio.run(play(job, folder, resume, bounds, watch))
+    results = measured(job, episodes, calls, shown)
+    document = eval_document(results)
+    write_results(folder, document)
+    if shown.json:
+        print_json(document)
+    else:
+        report(results, shown)
+        show_cost(calls)
+        out.print(safe(f"Episodes: {folder / 'episodes.jsonl'}", "dim"), soft_wrap=True)
+    return tell_failures(episodes)
 
 
-async def _evaluate(
-    job: EvalJob, folder: Path, resume: bool, bounds: Bounds, watch: Watch, replay: Path | None = None
+async def play(
+    job: EvalJob,
+    folder: Path,
+    resume: bool,
+    bounds: Bounds,
+    watch: Watch,
+    *,
+    replay_of: Path | None = None,
+    spent: Spent | None = None,
+    stage: str = "eval",
 ) -> tuple[Calls, Sequence[Episode]]:
-    calls = bounds.calls(job, replay)
+    """The episodes of a job, and what stood around its models. spent: what runs under the same bounds took before."""
+    calls = bounds.calls(job, replay_of / REPLIES if replay_of else None, spent)
+    if in_person(job):
+        bounds = replace(bounds, at_once=1)
     async with AsyncExitStack() as stack:
         agent, cast = await seated(job, stack, calls)
-        note = counted(f"eval {short(job.agent)}", job, watch, calls)
-        played = await run_evaluation(job, agent, cast, folder, resume=resume, on_end=note, calls=calls, **bounds.play())
-        return calls, played
+        note = counted(f"{stage} {short(job.agent)}", job, watch, calls)
+        options = {"on_end": note, "calls": calls, "replay_of": replay_of, **bounds.play()}
+        return calls, await run_evaluation(job, agent, cast, folder, resume=resume, **options)
 
 
-def evaluate_again(folder: Path, run: Path, resume: bool, bounds: Bounds) -> None:
+def measured(job: EvalJob, episodes: Sequence[Episode], calls: Calls, shown: Shown) -> Results:
+    """The results of a job whose episodes are played."""
+    paid = calls.any and not calls.replaying
+    return measure(job, episodes, calls.ledger if paid else None, leaks=True if shown.hacks else None)
+
+
+def check(job: EvalJob, shown: Shown) -> None:
+    """Find what of a job could not be played, without loading a model or reaching an endpoint."""
+    check_job(job)
+    if in_person(job) and shown.json:
+        raise ConfigError("--json keeps standard output to itself, and a person plays there. results.json will hold the same.")
+    if job.agent == job.user == HUMAN:
+        raise ConfigError("Agent and user are both 'human', in one terminal; give one of the two seats to somebody else.")
+    for gym in job.gyms if job.user == HUMAN else ():
+        check_user_seat(gym)
+    agent, user = "expert" if job.agent == HUMAN else job.agent, "scripted" if job.user == HUMAN else job.user
+    asyncio.run(seats.check(agent, user, job.judge, job.gyms, job.endpoints))
+
+
+def in_person(job: EvalJob) -> bool:
+    """Whether a person plays in this terminal."""
+    return HUMAN in (job.agent, job.user)
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """A document on standard output, which then holds nothing else."""
+    typer.echo(as_json(document))
+
+
+def evaluate_again(folder: Path, run: Path, resume: bool, bounds: Bounds, shown: Shown) -> None:
     """Play a recorded run anew from its models' replies, and say whether the same episodes came out."""
     job = recorded_job(run)
+    if in_person(job):
+        raise ConfigError(f"A person played in {run}, and what they typed cannot be replayed. Name another run.")
     if bounds.max_errors is None:  # the failures of a recorded run are no news
         bounds = replace(bounds, max_errors=planned(job))
     with kept(folder), progress() as watch:
-        _, episodes = asyncio.run(_evaluate(job, folder, resume, bounds, watch, replay=run / REPLIES))
-    report(job, episodes)
+        calls, episodes = asyncio.run(play(job, folder, resume, bounds, watch, replay_of=run))
     file = run / "episodes.jsonl"
     before = index(file)
     offsets = [before[episode.key].offset for episode in episodes if episode.key in before]
     same = sum(map(same_play, (e for e in episodes if e.key in before), Records(file, offsets)))
-    out.print(safe(f"Identical to the episodes in {run}: {same} of {len(episodes)}."))
-    out.print(safe(f"Episodes: {folder / 'episodes.jsonl'}", "dim"), soft_wrap=True)
+    results = measured(job, episodes, calls, shown)
+    document = {**eval_document(results), "replay_of": str(run), "identical": same, "episodes": len(episodes)}
+    write_results(folder, document)
+    if shown.json:
+        print_json(document)
+    else:
+        report(results, shown)
+        out.print(safe(f"Identical to the episodes in {run}: {same} of {len(episodes)}."))
+        out.print(safe(f"Episodes: {folder / 'episodes.jsonl'}", "dim"), soft_wrap=True)
     if same < len(episodes):
         raise RunStopped(
             f"{len(episodes) - same} episodes came out otherwise than in {run}: gyms or settings have changed since."
@@ -134,17 +212,22 @@ def show_cost(calls: Calls) -> None:
         out.print()
 
 
-def show_estimate(job: EvalJob) -> None:
-    """What a job would take, before any of it is paid for."""
-    from userrl.pipeline.estimate import estimate
-
+def show_estimate(jobs: Sequence[EvalJob], shown: Shown) -> None:
+    """What jobs would take, before any of it is paid for; names that name nothing are found."""
+    rows: list[Estimate] = []
+    for job in jobs:
+        check(job, shown)
     with progress() as watch:
-        rows = estimate(job, watch)
-    if not rows:
+        for job in jobs:
+            rows += estimate(job, watch)
+    rows, episodes = added(rows), sum(map(planned, jobs))
+    if shown.json:
+        print_json(results_document("estimate", {"episodes": episodes, "chairs": rows}))
+    elif not rows:
         out.print("No chair is a model's, so nothing is paid for.")
-        return
-    out.print(estimate_table(rows, planned(job)))
-    out.print(safe(ESTIMATED, "dim"))
+    else:
+        out.print(estimate_table(rows, episodes))
+        out.print(safe(ESTIMATED, "dim"))
 
 
 def with_expert(config: Path | None, flags: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -154,7 +237,10 @@ def with_expert(config: Path | None, flags: Mapping[str, Any]) -> Mapping[str, A
 
 async def seated(job: EvalJob, stack: AsyncExitStack, calls: Calls) -> tuple[Agent, Callable[[str], Cast]]:
     """The agent and the casts of a job, whose names are all checked before anything is written."""
-    cast = await seats.cast(job.user, job.judge, stack, endpoints=job.endpoints, calls=calls)
+    user = "scripted" if job.user == HUMAN else job.user
+    cast = await seats.cast(user, job.judge, stack, endpoints=job.endpoints, calls=calls)
+    if job.agent == HUMAN:
+        return Person(scripted="@" not in job.user), cast
     agent = await seats.agent(
         job.agent,
         stack,
@@ -165,6 +251,9 @@ async def seated(job: EvalJob, stack: AsyncExitStack, calls: Calls) -> tuple[Age
         seed=job.seed,
         calls=calls,
     )
+    if job.user == HUMAN:
+        person = PersonUser()
+        return Announced(agent, person), lambda gym: replace(cast(gym), user=person)
     return agent, cast
 
 
@@ -176,6 +265,8 @@ def counted(stage: str, job: EvalJob, watch: Watch, calls: Calls) -> Callable[[E
     def note(episode: Episode) -> None:
         nonlocal ended, failed, total
         ended += 1
+        if in_person(job):
+            say("end", safe(f"{ending(episode)}. {of - ended} to go.\n"), "cyan")
         if episode.stop == "error":
             failed += 1
         else:
@@ -188,7 +279,7 @@ def counted(stage: str, job: EvalJob, watch: Watch, calls: Calls) -> Callable[[E
     return note
 
 
-ABOUT = ("config.json", "cost.json")
+ABOUT = ("config.json", "cost.json", "baselines.json", RESULTS)
 """Files of a run's folder that hold nothing that was played."""
 
 
@@ -198,6 +289,9 @@ def kept(folder: Path) -> Iterator[None]:
     new = not (folder / "config.json").exists()
     try:
         yield
+    except RunBusy:
+        new = False  # what is in the folder is the other process's
+        raise
     except (RunStopped, EndpointRefused) as error:
         if not _recorded(folder):
             raise
@@ -229,12 +323,14 @@ def tell_failures(episodes: Sequence[Episode]) -> None:
     tell(f"{message}\nThe same command with --resume plays them anew.", "yellow")
 
 
-def report(job: EvalJob, episodes: Sequence[Episode]) -> None:
+def report(results: Results, shown: Shown) -> None:
     """The table of an evaluation, and what was done in it."""
-    found = figures(episodes)
+    job, found = results.job, results.figures
     summaries = found.gyms
-    print_summaries([(job.agent, s) for s in summaries], headline(job, summaries), found.averages)
+    rows, breaks = parted_rows(found)
+    print_summaries([(job.agent, s) for s in rows], headline(job, summaries), found.averages, breaks)
     legend = f"{LEGEND}; {AVERAGES}" if found.averages else LEGEND
+    legend = f"{legend}; {HELD}" if found.parts else legend
     out.print(safe(f"{legend}; travel's score: mean worth of the choices" if "travel" in job.gyms else legend, "dim"))
     if any(s.tasks < 100 for s in summaries):
         out.print(safe(SMALL, "dim"))
@@ -250,7 +346,80 @@ def report(job: EvalJob, episodes: Sequence[Episode]) -> None:
         out.print(safe("\nShare of each sort of action", "bold"))
         for s in summaries:
             say(s.gym, safe(mix_text(s.mix)), "", width=max(len(s.gym) for s in summaries) + 2)
+    if shown.hacks or any(r.any for r in results.hacks):
+        out.print()
+        print_hacks(results.hacks)
+    if job.preset == "paper":
+        out.print()
+        print_paper(results)
     out.print()
+
+
+def parted_rows(found: Figures) -> tuple[list[Summary], list[int]]:
+    """The lines of the table before the averages over all gyms, and before which of them a section begins."""
+    if not found.parts:
+        return list(found.gyms), []
+    rows: list[Summary] = []
+    breaks = []
+    for part, averages in found.parts.items():
+        for section in (found.of(part), [replace(s, gym=f"{part.removeprefix('held-')}: {s.gym}") for s in averages]):
+            breaks.append(len(rows))
+            rows += section
+    return rows, breaks
+
+
+def print_hacks(rates: Sequence[HackRates]) -> None:
+    """How often something was found, gym by gym, and the first findings."""
+    table = new_table("Signs of playing the judge or the user")
+    table.add_column("gym")
+    made = [check for check in CHECKS if any(check in r.rates for r in rates)]
+    for check in made:
+        table.add_column(f"{check} [95%]", justify="right", no_wrap=True)
+    for r in rates:
+        table.add_row(safe(r.gym), *(percent_text(r.rates[check]) if check in r.rates else "-" for check in made))
+    out.print(table)
+    told = "; ".join(f"{check}: {ABOUT_CHECKS[check]}" for check in made)
+    out.print(safe(f"Share of episodes with {told}; [95%]: interval, clustered by task", "dim"))
+    for r in rates:
+        for example in r.examples:
+            finding = example.finding
+            where = f"{finding.check}, task {example.task}, attempt {example.attempt + 1}, turn {finding.turn}: "
+            say(r.gym, safe(where, "dim") + safe(finding.quote), "", width=max(len(r.gym) for r in rates) + 2)
+
+
+HELD = "in, out: of the gyms that the agent was trained on, and of those held out"
+PAPER_COLUMNS = ("trav", "turt", "func", "tau", "pers", "int", "tele", "srch", "in", "out", "mic", "mac")
+PAPER_LEGEND = (
+    "Scores of UserRL, arXiv 2509.19736, table 3 (8B, 4B, 32B: Qwen3; credit/score in training), one greedy run each, no "
+    "intervals. in: mean of travel, turtle, function, tau, persuade, which the paper trains on; out: of intention, telepathy, "
+    "search, which it holds out; mic, mac: averages over tasks and gyms; int: sums above 1; ±: half of our 95% interval"
+)
+
+
+def print_paper(results: Results) -> None:
+    """Our line below the paper's, and in what the two differ."""
+    table = new_table("Beside the paper")
+    table.padding = 0
+    table.add_column("", overflow="fold")
+    for name in PAPER_COLUMNS:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in paper.TABLE:
+        parts = (row.part(held_out=False), row.part(held_out=True), row.micro, row.macro)
+        table.add_row(row.name.removeprefix("Qwen3-"), *map(_bare, (*row.scores, *parts)))
+    table.add_section()
+    ours = paper.beside(results.figures)
+    table.add_row(safe(short(results.job.agent)), *(_bare(i.mean) if i else "-" for i in ours), style="bold")
+    table.add_row("", *(f"±{_bare((i.high - i.low) / 2, 2)}" if i else "" for i in ours))
+    out.print(table)
+    out.print(safe(PAPER_LEGEND, "dim"))
+    for line in paper.differences(results.job):
+        out.print(safe(f"Not as in the paper: {line}", "yellow"))
+
+
+def _bare(value: float, digits: int = 3) -> str:
+    """A number in four characters: .573, 1.82."""
+    text = f"{value:.{digits}f}"
+    return text.removeprefix("0") if text.startswith("0") else f"{value:.{digits - 1}f}"
 
 
 def headline(job: EvalJob, summaries: Sequence[Summary]) -> str:

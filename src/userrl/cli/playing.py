@@ -9,16 +9,17 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack, nullcontext, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from rich.status import Status
 
 from userrl.agents.human import HumanAgent
-from userrl.cli.show import answerer, counterpart, new_table, out, print_episode, readable, safe, say, sentence, tell
-from userrl.core import Action, Agent, Episode
-from userrl.errors import ConfigError, EndpointRefused, SeatError, UserRLError
+from userrl.cli.show import new_table, out, print_episode, safe, say, sentence, tell
+from userrl.core import Action, Agent, Episode, Query
+from userrl.errors import ConfigError, EndpointRefused, RunStopped, SeatError, UserRLError
+from userrl.evaluate.talk import answerer, counterpart, readable
 from userrl.gyms.base import Gym, find, gym_of, known
 from userrl.pipeline import seats
 from userrl.rollout import play as play_episode
@@ -26,6 +27,7 @@ from userrl.store import Store
 from userrl.users.human import HumanSeat
 
 Seat = Literal["agent", "user"]
+R = TypeVar("R")
 
 
 def gyms() -> None:
@@ -79,12 +81,8 @@ def play(
     gym = find(gym_name)
     if max_turns < 1:
         raise ConfigError(f"max_turns is {max_turns}; expected at least 1.")
-    if seat == "user" and counterpart(gym_name) == "gym":
-        others = ", ".join(name for name in sorted(known()) if counterpart(name) == "user")
-        raise ConfigError(
-            f"Gym {gym_name!r} asks its user nothing: the rules alone answer the agent, so there is no seat for a user. "
-            f"Be the agent (userrl play {gym_name}), or the user of another gym ({others or 'none is installed'})."
-        )
+    if seat == "user":
+        check_user_seat(gym_name)
     task = gym.task(task_id) if task_id else random.Random(seed).choice(gym.tasks("test"))
     with Store(save) if save else nullcontext() as store:
         episode = asyncio.run(_play(Episode(task, seed=seed or 0, max_turns=max_turns), seat, agent, user, judge))
@@ -99,6 +97,16 @@ def play(
         out.print(safe(f"Kept in {save}", "dim"), soft_wrap=True)
     if episode.stop == "error":
         raise SeatError(episode.error)
+
+
+def check_user_seat(gym: str) -> None:
+    """Raises ConfigError for a gym in which nobody can be the user."""
+    if counterpart(gym) == "gym":
+        others = ", ".join(name for name in sorted(known()) if counterpart(name) == "user")
+        raise ConfigError(
+            f"Gym {gym!r} asks its user nothing: the rules alone answer the agent, so there is no seat for a user. "
+            f"Be the agent (userrl play {gym}), or the user of another gym ({others or 'none is installed'})."
+        )
 
 
 async def _play(start: Episode, seat: Seat, agent: str, user: str, judge: str) -> Episode:
@@ -138,6 +146,73 @@ class Watched:
 
     async def act(self, episode: Episode) -> Action:
         self.episode = episode
+        return await self.agent.act(episode)
+
+
+HUMAN = "human"
+"""Name of the agent or the user that is a person in this terminal."""
+LEFT = "You left the game. The episode that you were in begins anew."
+
+
+class Person:
+    """A person who plays one episode after the other in the terminal. Raises RunStopped when they leave.
+
+    Args:
+        scripted: whether the users are scripts.
+    """
+
+    def __init__(self, *, scripted: bool) -> None:
+        self.scripted = scripted
+        self._ask = asker(None)
+        self._known: set[str] = set()
+
+    async def act(self, episode: Episode) -> Action:
+        gym = find(episode.task.gym)
+        if not episode.turns and gym.name not in self._known:
+            self._known.add(gym.name)
+            introduce_agent(gym, episode, scripted=self.scripted and counterpart(gym.name) == "user")
+        human = HumanAgent(self._ask, lambda text: say(who_spoke(episode), safe(readable(text))), hint)
+        try:
+            return await human.act(episode)
+        except Left:
+            raise RunStopped(LEFT) from None
+
+
+class PersonUser:
+    """A person who is the user in one episode after the other. Raises RunStopped when they leave."""
+
+    def __init__(self) -> None:
+        self._ask = asker(None)
+        self._known: set[str] = set()
+        self._seat = HumanSeat(self._ask, show_fact, hint)
+
+    def begin(self, episode: Episode) -> None:
+        """Show a new episode's opening, with what the person is to do where the gym is new to them."""
+        gym = find(episode.task.gym)
+        if gym.name not in self._known:
+            self._known.add(gym.name)
+            introduce_user(episode.task.prompt, judged=bool(getattr(gym.cast().judge, "answers", True)))
+        else:
+            say("you", safe(episode.task.prompt))
+        self._seat = HumanSeat(self._ask, show_fact, hint, known=[episode.task.prompt])
+
+    async def answer(self, query: Query[R]) -> R:
+        try:
+            return await self._seat.answer(query)
+        except Left:
+            raise RunStopped(LEFT) from None
+
+
+@dataclass(frozen=True)
+class Announced:
+    """An agent whose user, a person, is told of each episode that begins."""
+
+    agent: Agent
+    user: PersonUser
+
+    async def act(self, episode: Episode) -> Action:
+        if not episode.turns:
+            self.user.begin(episode)
         return await self.agent.act(episode)
 
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import time
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
 
 from rich import box
 from rich.console import Console
@@ -15,13 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 from rich.text import Text
 
-from userrl.core import INVALID, Action, Episode
-from userrl.evaluate.metrics import Summary, share, total
+from userrl.core import INVALID, Episode
+from userrl.evaluate.metrics import Summary
 from userrl.evaluate.statistics import COVERAGE_AT_40, Interval
+from userrl.evaluate.talk import answerer, counterpart, ending, readable, spoken
 from userrl.gyms.base import find
 from userrl.llm.ledger import Ledger, Spent
 from userrl.pipeline.estimate import Estimate
-from userrl.scripted import Scripted
 
 out = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -83,8 +81,14 @@ def tell(text: str, style: str = "") -> None:
 
 
 @contextmanager
-def progress() -> Iterator[Watch]:
-    """Progress on standard error: a bar for each stage, or where that is no terminal, a plain line now and then."""
+def progress(*, on: bool = True) -> Iterator[Watch]:
+    """Progress on standard error: a bar for each stage, or where that is no terminal, a plain line now and then.
+
+    on: else none at all, where a person types in between.
+    """
+    if not on:
+        yield lambda *_: None
+        return
     if not err.is_terminal:
         yield _plain()
         return
@@ -144,10 +148,15 @@ def percent_text(interval: Interval) -> str:
     return f"{interval.mean:.0%} [{100 * interval.low:.0f}, {100 * interval.high:.0f}]" if interval.n else "-"
 
 
-def summary_table(rows: Sequence[tuple[str, Summary]], title: str, averages: Sequence[Summary] = ()) -> Table:
+def summary_table(
+    rows: Sequence[tuple[str, Summary]], title: str, averages: Sequence[Summary] = (), breaks: Collection[int] = ()
+) -> Table:
     """One line per agent and gym, within 80 columns, then one for each average over gyms.
 
     What is the same in all lines is left to the title.
+
+    Args:
+        breaks: numbers of rows before which a section begins.
     """
     table = new_table(title)
     failures = any(s.errors for _, s in rows)
@@ -163,7 +172,7 @@ def summary_table(rows: Sequence[tuple[str, Summary]], title: str, averages: Seq
         is_name = name in ("agent", "gym")
         table.add_column(name, justify="left" if is_name else "right", no_wrap=not is_name)
     for i, (agent, s) in enumerate([*rows, *(("", average) for average in averages)]):
-        if i == len(rows):
+        if i == len(rows) or i in breaks:
             table.add_section()
         cells: dict[str, str | Text] = {
             "agent": safe(agent),
@@ -228,9 +237,11 @@ def passes_table(summaries: Sequence[Summary]) -> Table | None:
     return table
 
 
-def print_summaries(rows: Sequence[tuple[str, Summary]], title: str, averages: Sequence[Summary] = ()) -> None:
+def print_summaries(
+    rows: Sequence[tuple[str, Summary]], title: str, averages: Sequence[Summary] = (), breaks: Collection[int] = ()
+) -> None:
     """The table of summaries, and that of their parts where there are any."""
-    out.print(summary_table(rows, title, averages))
+    out.print(summary_table(rows, title, averages, breaks))
     if (parts := parts_table(rows)) is not None:
         out.print()
         out.print(parts)
@@ -294,67 +305,6 @@ def mix_text(mix: dict[str, float]) -> str:
     return ", ".join(f"{spoken(label)} {part:.1%}" for label, part in mix.items() if part)
 
 
-def spoken(label: str) -> str:
-    return label.replace("_", "-")
-
-
-def readable(text: str) -> str:
-    """A feedback for people: a line of JSON as its values, each with its name, but for a name or id in front.
-
-    A tool in OpenAI's function form gets a line for each of its parameters.
-    """
-    return "\n".join(_item(line) if line.startswith(("{", "[{", "[[")) else line for line in text.split("\n"))
-
-
-def _item(line: str) -> str:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return line
-    items = value if isinstance(value, list) else [value]
-    return "\n".join(_described(item) if isinstance(item, dict) else _joined(item) for item in items)
-
-
-def _described(values: dict[str, Any]) -> str:
-    """An object, which may describe a tool."""
-    parameters = values.get("parameters")
-    properties = parameters.get("properties") if isinstance(parameters, dict) else None
-    if isinstance(properties, dict) and all(isinstance(schema, dict) for schema in properties.values()):
-        head = f"{values.get('name', '')}: {values.get('description', '')}"
-        return "\n".join(
-            [head, *(f"    {name}: {_kind(schema)}. {schema.get('description', '')}" for name, schema in properties.items())]
-        )
-    named = ((name, _joined(value)) for name, value in values.items())
-    first, *rest = [(name, value) for name, value in named if value] or [("", "{}")]
-    title = first[1] if first[0] in ("", "id", "name") or first[0].endswith("_id") else " ".join(first)
-    return f"{title}: {'; '.join(f'{name} {value}' for name, value in rest)}" if rest else title
-
-
-def _kind(schema: Any) -> str:
-    """What a parameter of a tool takes, in a few words."""
-    match schema:
-        case {"enum": list(values)}:
-            return f"one of {', '.join(map(str, values))}"
-        case {"type": "array"}:
-            return f"list of {_kind(schema.get('items'))}"
-        case {"properties": dict(names)}:
-            return f"{{{', '.join(names)}}}"
-        case {"type": str(kind)}:
-            return kind
-    return "anything"
-
-
-def _joined(value: object, inner: bool = False) -> str:
-    """A value in one line; what stands within a list or an object, in parentheses where it has several parts."""
-    if isinstance(value, dict):
-        parts = ", ".join(f"{name} {_joined(item, True)}" for name, item in value.items())
-    elif isinstance(value, list):
-        parts = ", ".join(_joined(item, True) for item in value)
-    else:
-        return str(value)
-    return f"({parts})" if inner else parts
-
-
 def print_episode(episode: Episode, title: str, longest: int | None = None) -> None:
     """An episode as a talk, with the reward of each turn; texts of more than `longest` characters are cut."""
 
@@ -372,24 +322,3 @@ def print_episode(episode: Episode, title: str, longest: int | None = None) -> N
         say(answerer(episode.task.gym, action), cut(readable(turn.feedback)), "cyan")
     say("end", safe(ending(episode)), "cyan")
     out.print()
-
-
-def counterpart(gym: str) -> Literal["user", "gym"]:
-    """Who answers the agent: the user, or in a gym whose scripted user has no answer to anything, the rules alone."""
-    user = find(gym).cast().user
-    return "gym" if isinstance(user, Scripted) and not user.answers else "user"
-
-
-def answerer(gym: str, action: Action) -> str:
-    """Who answers an action of the agent: the gym where it is no valid call, else whom the gym names, else the user."""
-    return "gym" if action.kind == INVALID else find(gym).voices.get(action.kind, counterpart(gym))
-
-
-def ending(episode: Episode) -> str:
-    """How an episode ended and what it earned."""
-    if episode.stop == "error":
-        return f"failed, so there is no score: {episode.error}"
-    ends = {"done": "finished", "turn_limit": f"all {episode.max_turns} turns used", "running": "left before the end"}
-    earned = f"{ends[episode.stop]}; earned {sum(episode.rewards):.2f}"
-    score = "" if total(episode) == sum(episode.rewards) else f"; score {total(episode):.2f}"
-    return f"{earned}{score}, {share(episode):.0%} of what was within reach"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,7 +23,7 @@ from userrl.evaluate.statistics import (
     tasks_needed,
 )
 from userrl.gyms.base import gym_of
-from userrl.store import Key, Records, index
+from userrl.store import Key, Records, index, settings
 
 METRICS: Mapping[str, Callable[[Episode], float]] = {
     "score": total,
@@ -35,6 +34,8 @@ METRICS: Mapping[str, Callable[[Episode], float]] = {
     "user-turns": user_turns,
 }
 """What runs can be compared by."""
+COSTS = ("turns", "user-turns")
+"""Those of which less is better."""
 Cause = Literal["action", "answer", "end"]
 """Why two episodes part: the agents did different things, the same action was answered differently, or one ended earlier."""
 
@@ -106,8 +107,7 @@ def compare(before: Path, after: Path, metric: str = "score", seed: int = 0) -> 
         UnknownName: there is no such metric.
         DataError: a folder holds no episodes, or the two have no scored task in common.
     """
-    if metric not in METRICS:
-        raise UnknownName("figure to compare by", metric, METRICS)
+    check_metric(metric)
     values = _Values(METRICS[metric])
     for first, second in _pairs(before, after):
         values.add(first, second)
@@ -120,6 +120,12 @@ def compare(before: Path, after: Path, metric: str = "score", seed: int = 0) -> 
     left_out = len(values.seen - values.changed) - sum(map(len, gyms.values()))
     averages = _averages(gyms, differences, seed)
     return Comparison(metric, differences, averages, _settings(before, after), failed, left_out, len(values.changed))
+
+
+def check_metric(name: str) -> None:
+    """Raises UnknownName for what runs cannot be compared by."""
+    if name not in METRICS:
+        raise UnknownName("figure to compare by", name, METRICS)
 
 
 def divergence(before: Episode, after: Episode) -> Divergence | None:
@@ -179,18 +185,9 @@ def _records(run: Path, found: Mapping[Key, Any], keys: Iterable[Key]) -> Record
 
 
 def _settings(before: Path, after: Path) -> dict[str, tuple[Any, Any]]:
-    first, second = _config(before), _config(after)
+    first, second = settings(before), settings(after)
     names = dict.fromkeys([*first, *second])
     return {name: (first.get(name), second.get(name)) for name in names if first.get(name) != second.get(name)}
-
-
-def _config(run: Path) -> dict[str, Any]:
-    """The settings of a run; none where they were not kept."""
-    file = run / "config.json"
-    try:
-        return dict(json.loads(file.read_text("utf-8"))) if file.exists() else {}
-    except (OSError, ValueError, TypeError) as error:
-        raise DataError(f"Cannot read {file}: {error}. Mend the file.") from error
 
 
 # --- counting ----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ The gym's expert, its "random" baseline and a hostile agent (`hostile.ATTACKS`) 
 - rewards are finite, within `reward_range`, and sum to at most `reachable`;
 - an episode ends by the rules or by the turn limit, nothing comes after its end, and labels are declared ones;
 - an invalid action costs a turn, earns 0 and ends nothing; no action makes the rules crash;
-- hidden text is fed back only when the turn `reveals` it (limits: see `leaks`), and nothing else is revealed;
+- hidden text is fed back only when the turn `reveals` it (limits: see `leaked`), and nothing else is revealed;
 - an episode survives JSON, and its recorded actions, replayed with JSON in between, give the same turns;
 - when the user or the judge fails, the episode ends as an error;
 - an attack, alone or behind what another agent said, earns and ends no more than the plain text does;
@@ -254,7 +254,13 @@ def invalid_is_harmless(gym: Gym, episode: Episode) -> Iterator[str]:
 
 
 def leaks(gym: Gym, episode: Episode) -> Iterator[str]:
-    """Hidden text in a feedback that no turn so far `reveals`.
+    """Hidden text in a feedback that no turn so far `reveals`; see `leaked`."""
+    for number, secret in leaked(gym, episode):
+        yield f"turn {number} feeds back the hidden text {secret!r:.60} without naming it in `reveals`"
+
+
+def leaked(gym: Gym, episode: Episode) -> Iterator[tuple[int, str]]:
+    """(turn, counted from 0; text) of hidden text in a feedback that no turn so far `reveals`.
 
     Looked for, without regard to case and spacing: every string in `task.hidden` of at least 12 characters, and its
     sentences of at least 24; as whole words, what the gym declares as `secrets`, of at least 3. Not found: numbers, other
@@ -264,13 +270,13 @@ def leaks(gym: Gym, episode: Episode) -> Iterator[str]:
     public = _folded("\n".join([episode.task.prompt, gym.system(episode.task), *gym.actions.values()]))
     names = _names(gym, episode.task)
     secrets = {text for text in _secrets(episode.task) | names if not _holds(public, text, names)}
-    had: list[str] = []
+    had = ""  # a line for each text, as no folded text has a line break
     for number, turn in enumerate(episode.turns):
-        had += map(_folded, (turn.action.text, turn.action.raw, *turn.reveals))
+        had = "\n".join([had, *map(_folded, (turn.action.text, turn.action.raw, *turn.reveals))])
         feedback = _folded(turn.feedback)
         for secret in sorted(s for s in secrets if _holds(feedback, s, names)):
-            if not any(_holds(text, secret, names) for text in had):
-                yield f"turn {number} feeds back the hidden text {secret!r:.60} without naming it in `reveals`"
+            if not _holds(had, secret, names):
+                yield number, secret
                 secrets.discard(secret)
 
 
@@ -345,10 +351,10 @@ def _through_json(episode: Episode) -> Episode:
 
 
 def _secrets(task: Task) -> set[str]:
-    found = set()
-    for text in map(_folded, _strings(task.hidden)):
-        sentences = [s.strip() for s in re.split(r"(?<=[.!?]) ", text)]
-        found |= {s for s in sentences if len(s) >= 2 * SECRET_LENGTH}
+    found: set[str] = set()
+    for text in {_folded(text) for text in set(_strings(task.hidden)) if len(text) >= SECRET_LENGTH}:
+        if len(text) >= 2 * SECRET_LENGTH:
+            found.update(s for s in map(str.strip, re.split(r"(?<=[.!?]) ", text)) if len(s) >= 2 * SECRET_LENGTH)
         if len(text) >= SECRET_LENGTH:
             found.add(text)
     return found
@@ -356,21 +362,28 @@ def _secrets(task: Task) -> set[str]:
 
 def _names(gym: Gym, task: Task) -> set[str]:
     """The texts of the gym's `secrets` that are too short to be looked for within words."""
-    texts = map(_folded, _strings([task.hidden.get(field, "") for field in gym.secrets]))
+    texts = map(_folded, set(_strings([task.hidden.get(field, "") for field in gym.secrets])))
     return {text for text in texts if NAME_LENGTH <= len(text) < SECRET_LENGTH}
 
 
 def _holds(text: str, secret: str, names: set[str]) -> bool:
-    return secret in text and (secret not in names or re.search(rf"(?<!\w){re.escape(secret)}(?!\w)", text) is not None)
+    """Names are looked for as whole words. Without patterns, as a task may have a thousand of them."""
+    at = text.find(secret)
+    while at >= 0 and secret in names:
+        around = text[at - 1 : at] + text[at + len(secret) : at + len(secret) + 1]
+        if not any(c.isalnum() or c == "_" for c in around):
+            return True
+        at = text.find(secret, at + 1)
+    return at >= 0
 
 
 def _strings(value: Any) -> Iterator[str]:
     if isinstance(value, str):
         yield value
-    elif isinstance(value, Mapping):
+    elif isinstance(value, (dict, Mapping)):  # the first of the two is quick to find out
         for item in value.values():
             yield from _strings(item)
-    elif isinstance(value, Sequence):
+    elif isinstance(value, (list, Sequence)):
         for item in value:
             yield from _strings(item)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
+from typing import Literal, get_args
 
 from userrl.core import INVALID, Episode, Turn
 from userrl.evaluate.statistics import Interval, combined_interval, mean_interval, pass_all, pass_at
@@ -142,6 +143,10 @@ class Summary:
         return self.errors / (self.errors + self.episodes) if self.errors else 0.0
 
 
+Part = Literal["held-in", "held-out"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+
 @dataclass(frozen=True)
 class Figures:
     """What is known of one agent's episodes."""
@@ -150,6 +155,14 @@ class Figures:
     """In the order in which the gyms first appear."""
     averages: tuple[Summary, ...]
     """The micro average (each task counts the same) and the macro average (each gym does), for two gyms and more."""
+    parts: Mapping[Part, tuple[Summary, ...]] = field(default_factory=dict)
+    """The same two of the gyms that the agent was trained on and of those held out, where both are known."""
+    held_out: tuple[str, ...] = ()
+    """Those of the gyms that are held out."""
+
+    def of(self, part: Part) -> list[Summary]:
+        """The gyms of a part."""
+        return [s for s in self.gyms if (s.gym in self.held_out) is (part == "held-out")]
 
 
 def summarize(episodes: Iterable[Episode], seed: int = 0) -> list[Summary]:
@@ -160,13 +173,26 @@ def summarize(episodes: Iterable[Episode], seed: int = 0) -> list[Summary]:
     return list(figures(episodes, seed).gyms)
 
 
-def figures(episodes: Iterable[Episode], seed: int = 0) -> Figures:
-    """The summaries of `summarize`, and their averages over gyms. Goes through the episodes once, too."""
+def figures(episodes: Iterable[Episode], seed: int = 0, held_out: Collection[str] = ()) -> Figures:
+    """The summaries of `summarize`, and their averages over gyms. Goes through the episodes once, too.
+
+    Args:
+        held_out: gyms that the agent was not trained on; they and the others are averaged apart, too.
+    """
     gyms: dict[str, _Column] = {}
     for episode in episodes:
         gyms.setdefault(episode.task.gym, _Column()).add(episode)
     summaries = tuple(column.summary(gym, gym, seed) for gym, column in gyms.items())
-    return Figures(summaries, _averages([column for column in gyms.values() if column.ids], summaries, seed))
+    found = Figures(summaries, _averages([column for column in gyms.values() if column.ids], summaries, seed))
+    held = tuple(gym for gym in gyms if gym in held_out)
+    if not 0 < len(held) < len(gyms):
+        return found
+    found = replace(found, held_out=held)
+    parts: dict[Part, tuple[Summary, ...]] = {}
+    for part in PARTS:
+        own = found.of(part)
+        parts[part] = _averages([column for s in own if (column := gyms[s.gym]).ids], own, seed)
+    return replace(found, parts=parts)
 
 
 def _averages(columns: Sequence[_Column], summaries: Sequence[Summary], seed: int) -> tuple[Summary, ...]:

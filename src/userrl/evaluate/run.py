@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from userrl.calls import Calls
 from userrl.config import AtLeast0, Count, as_dict, resolve
 from userrl.core import DEFAULT_MAX_TURNS, Agent, Cast, Episode, Task
 from userrl.errors import ConfigError, DataError
-from userrl.gyms.base import find
+from userrl.evaluate import paper
+from userrl.gyms.base import find, make, rules_for
 from userrl.llm.endpoint import lasting
 from userrl.rollout import play_recorded, starts
-from userrl.store import RunFolder, fingerprint, is_folder
+from userrl.store import RunFolder, fingerprint, is_folder, settings
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class EvalJob:
     agent: str
     gyms: tuple[str, ...] = ("intention",)
     split: str = "test"
+    splits: Mapping[str, str] = field(default_factory=dict)
+    """Gym -> split, where it is another one than `split`."""
     tasks: Count | None = None
     """The first so many tasks of the split; all by default."""
     attempts: Count = 1
@@ -37,36 +39,74 @@ class EvalJob:
     max_new: Count = 512
     """Tokens of one reply of a local model at most."""
     rules: Mapping[str, Any] = field(default_factory=dict)
-    """Settings for every gym, e.g. {"compat": "userrl"}."""
+    """Settings for all gyms, and in a table of its name for one: {"compat": "userrl", "travel": {"rewards": "training"}}."""
     endpoints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Role -> settings of the endpoint behind it, e.g. {"agent": {"tools": False}}."""
     shared_user_noise: bool = False
     """Attempts at a task share the user's and the judge's replies to the same query in the same turn."""
+    preset: Literal["paper"] | None = None
+    """A protocol that the other settings came from, as far as they were not given."""
+    held_out: tuple[str, ...] = ()
+    """Gyms that the agent was not trained on, for reports. A resumed run may name others."""
+
+    def split_of(self, gym: str) -> str:
+        return self.splits.get(gym, self.split)
+
+
+PRESETS: Mapping[str, Callable[[], dict[str, Any]]] = {"paper": paper.settings}
+
+
+def resolve_job(file: Path | None, flags: Mapping[str, Any]) -> EvalJob:
+    """The job of a file and flags, which win over the preset that they name. Raises as `config.resolve` does."""
+    job = resolve(EvalJob, file, flags)
+    if job.preset is None:
+        return job
+    below = PRESETS[job.preset]()
+    if resolve(EvalJob, file, flags, below={"split": ""}).split:  # one that was asked for holds for every gym
+        below.pop("splits", None)
+    return resolve(EvalJob, file, flags, below=below)
 
 
 def chosen_tasks(gyms: Sequence[str], split: str, count: int | None) -> list[Task]:
     """The first `count` tasks of each gym's split. Raises ConfigError when there are none."""
-    return [task for tasks in _chosen(gyms, split, count) for task in tasks]
+    return [task for tasks in _chosen(dict.fromkeys(gyms, split), count) for task in tasks]
 
 
-def _chosen(gyms: Sequence[str], split: str, count: int | None) -> list[Iterable[Task]]:
+def _chosen(splits: Mapping[str, str], count: int | None) -> list[Iterable[Task]]:
+    """splits: gym -> split."""
     if count is not None and count < 1:
         raise ConfigError(f"tasks is {count}; expected at least 1.")
-    sets = [find(gym).tasks(split) for gym in gyms]
+    sets = [find(gym).tasks(split) for gym, split in splits.items()]
     if not any(map(len, sets)):
-        raise ConfigError(f"Split {split!r} of {', '.join(gyms)} holds no tasks.")
+        names = " or ".join(map(repr, dict.fromkeys(splits.values())))
+        raise ConfigError(f"Split {names} of {', '.join(splits)} holds no tasks.")
     return [islice(tasks, count) for tasks in sets]
+
+
+def _splits(job: EvalJob) -> dict[str, str]:
+    return {gym: job.split_of(gym) for gym in job.gyms}
 
 
 def plan(job: EvalJob) -> Iterator[Episode]:
     """The episodes of a job, none of them begun; tasks are made as they are reached."""
-    for tasks in _chosen(job.gyms, job.split, job.tasks):
+    for tasks in _chosen(_splits(job), job.tasks):
         yield from starts(tasks, attempts=job.attempts, seed=job.seed, max_turns=job.max_turns, rules=job.rules)
+
+
+def check(job: EvalJob) -> None:
+    """Find, before anything is written, what of a job could not be played. Raises ConfigError, UnknownName or DataError."""
+    _chosen(_splits(job), 1)
+    if len(set(job.gyms)) < len(job.gyms):
+        raise ConfigError(f"gyms names one twice: {', '.join(job.gyms)}. Name each once; --attempts plays its tasks more often.")
+    for gym in job.gyms:
+        make(gym, **rules_for(job.rules, gym))
+    for gym in (*job.held_out, *job.splits):
+        find(gym)
 
 
 def planned(job: EvalJob) -> int:
     """How many episodes a job has."""
-    sizes = [len(find(gym).tasks(job.split)) for gym in job.gyms]
+    sizes = [len(find(gym).tasks(job.split_of(gym))) for gym in job.gyms]
     return job.attempts * sum(size if job.tasks is None else min(size, job.tasks) for size in sizes)
 
 
@@ -80,6 +120,7 @@ async def evaluate(
     max_errors: int | None = None,
     on_end: Callable[[Episode], None] | None = None,
     calls: Calls | None = None,
+    replay_of: Path | None = None,
     **options: Any,
 ) -> Sequence[Episode]:
     """Play a job's episodes into a run folder: `config.json`, `episodes.jsonl`, and with models `replies.jsonl`, `cost.json`.
@@ -87,13 +128,14 @@ async def evaluate(
     Args:
         max_errors: failed episodes that stop the run; a tenth of all, at least 8, by default.
         calls: what stands around the models of `agent` and `cast`.
+        replay_of: the run whose replies stand for those models; the new run says so.
         options: as `rollout.play_each` has.
     """
-    chosen_tasks(job.gyms, job.split, 1)
-    if len(set(job.gyms)) < len(job.gyms):
-        raise ConfigError(f"gyms names one twice: {', '.join(job.gyms)}. Name each once; --attempts plays its tasks more often.")
-    config = {"kind": "eval", **as_dict(job), "endpoints": lasting(job.endpoints), "contents": contents(job)}
-    run = RunFolder(folder, config, resume=resume)
+    check(job)
+    config = {"kind": "eval", **_kept(job), "contents": contents(job)}
+    if replay_of is not None:
+        config["replay_of"] = str(replay_of)
+    run = RunFolder(folder, config, resume=resume, defaults=_kept(type(job)(job.agent)))
     limit = max(8, planned(job) // 10) if max_errors is None else max_errors
     try:
         return await play_recorded(plan(job), agent, cast, run, max_errors=limit, on_end=on_end, calls=calls, **options)
@@ -102,9 +144,16 @@ async def evaluate(
             run.write_json("cost.json", calls.ledger.record())
 
 
+def _kept(job: EvalJob) -> dict[str, Any]:
+    """The settings that a resumed run must have in common with the one begun; what bears on reports alone is kept there."""
+    config = {**as_dict(job), "endpoints": lasting(job.endpoints)}
+    del config["held_out"]
+    return config
+
+
 def contents(job: EvalJob) -> dict[str, Any]:
     """What the files that a job reads hold: a resumed run must find the same."""
-    found: dict[str, Any] = {"tasks": {gym: find(gym).sets()[job.split].sha256 for gym in job.gyms}}
+    found: dict[str, Any] = {"tasks": {gym: find(gym).sets()[job.split_of(gym)].sha256 for gym in job.gyms}}
     if is_folder(job.agent):
         found["agent"] = fingerprint(Path(job.agent))
     return found
@@ -113,8 +162,7 @@ def contents(job: EvalJob) -> dict[str, Any]:
 def recorded_job(folder: Path) -> EvalJob:
     """The job of a run's folder. Raises DataError for a folder that holds none."""
     try:
-        saved = json.loads((folder / "config.json").read_text("utf-8"))
         names = {f.name for f in fields(EvalJob)}
-        return resolve(EvalJob, None, {name: value for name, value in saved.items() if name in names})
-    except (OSError, ValueError, AttributeError) as error:
+        return resolve(EvalJob, None, {name: value for name, value in settings(folder).items() if name in names})
+    except ValueError as error:
         raise DataError(f"{folder} holds no evaluation that can be read: {error}. Name the folder of a run (--out).") from error

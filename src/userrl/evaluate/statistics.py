@@ -10,10 +10,14 @@ from statistics import NormalDist
 import numpy as np
 
 RESAMPLES = 2000
+ROWS_AT_ONCE = 250
+"""Resamples that `ratio_intervals` holds in memory at once."""
 FLIPS = 4_999
 """Random changes of sign in a test; the least p is one in so many and one."""
 LEVEL, POWER = 0.05, 0.8
 """A difference counts as shown below this p; a detectable one is shown with this probability."""
+SERIES_FROM = 30
+"""Degrees of freedom from which on Student's t is computed by a series."""
 COVERAGE_AT_40 = (0.935, 0.952)
 """Least and greatest share of simulated evaluations of 40 tasks whose interval held the truth (`benchmarks/coverage.py`)."""
 Groups = Sequence[tuple[Sequence[float], Sequence[Hashable]]]
@@ -50,7 +54,7 @@ def mean_interval(values: Sequence[float], tasks: Sequence[Hashable], seed: int 
     _same_length(values, tasks)
     if not values:
         return NOTHING
-    return _interval(float(np.mean(values)), _resampled(values, tasks, seed), len(values))
+    return drawn_interval(float(np.mean(values)), _resampled(values, tasks, seed), len(values))
 
 
 def combined_interval(groups: Groups, weights: Sequence[float], seed: int = 0) -> Interval:
@@ -69,7 +73,41 @@ def combined_interval(groups: Groups, weights: Sequence[float], seed: int = 0) -
         _same_length(values, tasks)
         mean += weight * float(np.mean(values))
         draws += weight * _resampled(values, tasks, [seed, i])
-    return _interval(mean, draws, sum(len(values) for values, _ in groups))
+    return drawn_interval(mean, draws, sum(len(values) for values, _ in groups))
+
+
+def ratio_intervals(above: np.ndarray, below: np.ndarray, tasks: Sequence[Hashable], seed: int = 0) -> list[Interval]:
+    """Many ratios of sums at once, each with a 95% interval clustered by task; they draw the same tasks.
+
+    With ones below, the means that `mean_interval` gives. With the turns of the episodes below, rates of turns.
+
+    Args:
+        above, below: (N, K) what each of N episodes adds to the two sums of each of K ratios.
+
+    Returns:
+        (K,) Their `n` is how many episodes add to the sum below; without any, NaNs.
+    """
+    if above.shape != below.shape or len(above) != len(tasks):
+        raise ValueError(f"{above.shape} above, {below.shape} below, {len(tasks)} task names; expected as many episodes each.")
+    index = {task: i for i, task in enumerate(dict.fromkeys(tasks))}
+    if not index:
+        return [NOTHING] * above.shape[1]
+    rows = [index[t] for t in tasks]
+    sums = np.zeros((2, len(index), above.shape[1]))
+    np.add.at(sums[0], rows, above)
+    np.add.at(sums[1], rows, below)
+    picks = np.random.default_rng(seed).integers(len(index), size=(RESAMPLES, len(index)))
+    draws = np.empty((RESAMPLES, above.shape[1]))
+    with np.errstate(invalid="ignore"):
+        for at in range(0, RESAMPLES, ROWS_AT_ONCE):
+            part = picks[at : at + ROWS_AT_ONCE] + np.arange(len(picks[at : at + ROWS_AT_ONCE]))[:, None] * len(index)
+            times = np.bincount(part.ravel(), minlength=len(part) * len(index)).reshape(len(part), -1).astype(float)
+            draws[at : at + ROWS_AT_ONCE] = (times @ sums[0]) / (times @ sums[1])
+        means = sums[0].sum(0) / sums[1].sum(0)
+    return [
+        drawn_interval(float(m), d[~np.isnan(d)], int(n)) if n else NOTHING
+        for m, d, n in zip(means, draws.T, (below != 0).sum(0), strict=True)
+    ]
 
 
 def _resampled(values: Sequence[float], tasks: Sequence[Hashable], seed: int | Sequence[int]) -> np.ndarray:
@@ -84,7 +122,21 @@ def _resampled(values: Sequence[float], tasks: Sequence[Hashable], seed: int | S
     return means
 
 
-def _interval(mean: float, draws: np.ndarray, n: int) -> Interval:
+def drawn_tasks(gyms: Sequence[Hashable], seed: int = 0) -> np.ndarray:
+    """(RESAMPLES, N) places of N tasks, drawn with replacement; those of each gym among themselves.
+
+    Args:
+        gyms: (N,) the gym of each task.
+    """
+    rng, picks = np.random.default_rng(seed), np.empty((RESAMPLES, len(gyms)), dtype=int)
+    for gym in dict.fromkeys(gyms):
+        places = np.array([i for i, of in enumerate(gyms) if of == gym])
+        picks[:, places] = places[rng.integers(len(places), size=(RESAMPLES, len(places)))]
+    return picks
+
+
+def drawn_interval(mean: float, draws: np.ndarray, n: int) -> Interval:
+    """The percentile interval of a mean's draws."""
     low, high = np.quantile(draws, [0.025, 0.975])
     return Interval(mean, float(low), float(high), n)
 
@@ -195,7 +247,13 @@ def _reach(freedom: int) -> float:
 
 
 def student(level: float, freedom: int) -> float:
-    """A quantile of Student's t, from a normal one by its series in 1 / freedom; within 0.01 from 5 degrees of freedom on."""
+    """A quantile of Student's t: exact below `SERIES_FROM` degrees of freedom, by its series in 1 / freedom from there on."""
+    if freedom < SERIES_FROM:
+        low, high = 0.0, 1e6  # of the same distance from the middle, on the upper side
+        for _ in range(100):
+            middle = (low + high) / 2
+            low, high = (middle, high) if student_p(middle, freedom) > 2 * min(level, 1 - level) else (low, middle)
+        return math.copysign(low, level - 0.5)
     z = NormalDist().inv_cdf(level)
     terms = (
         (z**3 + z) / 4,
@@ -203,6 +261,53 @@ def student(level: float, freedom: int) -> float:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
     )
     return z + math.fsum(term / freedom**power for power, term in enumerate(terms, start=1))
+
+
+def student_p(t: float, freedom: int) -> float:
+    """Probability that a value of Student's t is further from 0 than t (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    angle = math.atan(abs(t) / math.sqrt(freedom))
+    odd, square = freedom % 2, math.cos(angle) ** 2
+    term, total = math.cos(angle) if odd else 1.0, 0.0
+    for k in range(2 + odd, freedom + 1, 2):
+        total += term
+        term *= (k - 1) / k * square
+    within = (angle + math.sin(angle) * total) * 2 / math.pi if odd else math.sin(angle) * total
+    return max(0.0, 1 - within)
+
+
+# --- a few runs ------------------------------------------------------------------------------------------------
+
+
+def runs_interval(values: Sequence[float]) -> Interval:
+    """Mean over runs (seeds) with a 95% interval by Student's t: a bootstrap of so few is too narrow.
+
+    Args:
+        values: (n,) one for each run; for a difference, each run's own. Taken to spread normally.
+
+    Returns:
+        NaNs for the bounds of one run alone, and for all of none.
+    """
+    if len(values) < 2:
+        return Interval(values[0], float("nan"), float("nan"), 1) if values else NOTHING
+    mean, reach = float(np.mean(values)), student(1 - LEVEL / 2, len(values) - 1) * _standard_error(values)
+    return Interval(mean, mean - reach, mean + reach, len(values))
+
+
+def runs_p(differences: Sequence[float]) -> float:
+    """Two-sided p of a mean difference over runs, by the paired t test; NaN for fewer than two.
+
+    Tossing signs will not do for a few: of five runs the least p is .03, which no correction for several tests survives.
+    """
+    if len(differences) < 2:
+        return float("nan")
+    error = _standard_error(differences)
+    if not error:
+        return 0.0 if any(differences) else 1.0
+    return student_p(float(np.mean(differences)) / error, len(differences) - 1)
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    return float(np.std(values, ddof=1)) / math.sqrt(len(values))
 
 
 # --- several attempts ------------------------------------------------------------------------------------------

@@ -262,6 +262,21 @@ def _made(name: str, rules: str) -> Gym:
     return make(name, **json.loads(rules))
 
 
+def rules_for(rules: Mapping[str, Any], gym: str) -> dict[str, Any]:
+    """A gym's part of a job's rules: the settings for all gyms, then those in the table of the gym's name, which win.
+
+    Raises UnknownName for a table that is neither a gym's nor a setting of this gym.
+
+    >>> rules_for({"compat": "userrl", "travel": {"rewards": "evaluation"}}, "travel")
+    {'compat': 'userrl', 'rewards': 'evaluation'}
+    """
+    tables = {name for name, value in rules.items() if isinstance(value, Mapping) and name not in find(gym).settings}
+    if unknown := sorted(tables - known().keys()):
+        raise UnknownName("gym in the table [rules]", unknown[0], known())
+    own = rules[gym] if gym in tables else {}
+    return {**{name: value for name, value in rules.items() if name not in tables}, **own}
+
+
 def make(name: str, **settings: Any) -> Gym:
     """The gym of that name, with settings: `compat="userrl"`, `show_reward=True`, or the gym's own knobs."""
     return find(name)(**settings)

@@ -47,20 +47,22 @@ class Ledger:
         max_usd, max_tokens: bounds of the whole run, what earlier sittings of it spent included. A call that may go
             beyond one is not made: `BudgetSpent`. What it may take is estimated from its length and the calls before,
             so a bound can be passed by as much as calls in flight take more than that.
+        before: what runs under the same bounds have spent, which counts in `total`, and in no row.
     """
 
-    def __init__(self, *, max_usd: float | None = None, max_tokens: float | None = None) -> None:
+    def __init__(self, *, max_usd: float | None = None, max_tokens: float | None = None, before: Spent | None = None) -> None:
         for name, value in (("max_usd", max_usd), ("max_tokens", max_tokens)):
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ConfigError(f"{name} is {value}; expected a number above 0.")
         self.max_usd, self.max_tokens = max_usd, max_tokens
         self.rows: dict[tuple[str, str, str], Spent] = {}
         self._total = Spent()
+        self._total += before or Spent()
         self._usd_in_flight = self._tokens_in_flight = 0.0
 
     @property
     def total(self) -> Spent:
-        """Over all rows."""
+        """Over all rows, and what was spent before."""
         return self._total
 
     def add(self, role: str, gym: str, model: str, spent: Spent) -> None:
