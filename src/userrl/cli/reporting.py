@@ -1,0 +1,105 @@
+"""The commands report, export and rescore: what saved runs tell, without playing again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+from userrl.calls import FILE as REPLIES
+from userrl.calls import Calls
+from userrl.cli.evaluating import kept, show_cost
+from userrl.cli.show import interval_text, new_table, out, progress, safe
+from userrl.core import Cast, Episode
+from userrl.errors import ConfigError
+from userrl.evaluate.rescore import Rescored, RescoreJob
+from userrl.evaluate.rescore import rescore as run_rescore
+from userrl.pipeline import seats
+from userrl.store import index, settings
+
+
+def report(runs: Sequence[Path], file: Path, title: str, held_out: Sequence[str]) -> None:
+    from userrl.report.content import report as told
+    from userrl.report.page import write
+
+    if file.suffix not in (".html", ".htm"):
+        raise ConfigError(f"{file} ends with {file.suffix!r}; expected .html. The page would be written over what is there.")
+    write(told(runs, title=title, held_out=held_out), file)
+    out.print(safe(f"Report: {file} ({file.stat().st_size / 1e6:.1f} MB)"), soft_wrap=True)
+
+
+def export(runs: Sequence[Path], form: str, folder: Path) -> None:
+    from userrl.report.exports import export as write
+
+    for file in write(runs, form, folder):
+        out.print(safe(str(file)), soft_wrap=True)
+
+
+def rescore(run: Path, judge: str | None, rules: Sequence[str], folder: Path, resume: bool, bounds: Any) -> None:
+    job = RescoreJob(str(run), judge, read_rules(rules))
+    with kept(folder), progress() as watch:
+        calls, result = asyncio.run(_rescore(job, folder, resume, bounds, watch))
+    show(result)
+    show_cost(calls)
+    out.print(safe(f"Episodes: {folder / 'episodes.jsonl'}", "dim"), soft_wrap=True)
+    out.print(safe(f"Next: userrl report {run} {folder}", "dim"), soft_wrap=True)
+
+
+def read_rules(texts: Sequence[str]) -> dict[str, Any]:
+    """NAME=VALUE or GYM.NAME=VALUE, of which a value that is JSON is read as such."""
+    rules: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        *table, last = name.split(".")
+        if not equals or not last or len(table) > 1:
+            raise ConfigError(f"The rule {text!r} does not fit; expected NAME=VALUE or GYM.NAME=VALUE.")
+        try:
+            found = json.loads(value)
+        except ValueError:
+            found = value
+        (rules.setdefault(table[0], {}) if table else rules)[last] = found
+    return rules
+
+
+async def _rescore(job: RescoreJob, folder: Path, resume: bool, bounds: Any, watch: Any) -> tuple[Calls, Rescored]:
+    run = Path(job.run)
+    past = settings(run)
+    user, judge, endpoints = past.get("user", "scripted"), past.get("judge", "scripted"), past.get("endpoints", {})
+    own = judge if job.judge is None else "scripted"
+    heard = Calls(replay=run / REPLIES if "@" in user or "@" in own else None)
+    calls = Calls(max_usd=bounds.max_usd, max_tokens=bounds.max_tokens)
+    of, done = len(index(run / "episodes.jsonl")) if (run / "episodes.jsonl").exists() else 0, 0
+
+    def note(episode: Episode) -> None:
+        nonlocal done
+        done += 1
+        heard.ended(episode)
+        spent = calls.ledger.total
+        watch(f"rescore {run.name}", done, of, f"${spent.usd:.2f}" if spent.usd else "")
+
+    async with AsyncExitStack() as stack:
+        before = await seats.cast(user, own, stack, endpoints=endpoints, calls=heard)
+        now = before if job.judge is None else await seats.cast("scripted", job.judge, stack, endpoints=endpoints, calls=calls)
+
+        def cast(gym: str) -> Cast:
+            return Cast(before(gym).user, now(gym).judge)
+
+        options = {"at_once": bounds.at_once, "max_errors": bounds.max_errors}
+        return calls, await run_rescore(job, cast, folder, resume=resume, calls=calls, on_end=note, **options)
+
+
+def show(result: Rescored) -> None:
+    """The figures before and after, of all episodes and of those that hold."""
+    table = new_table("Scores, marked anew")
+    table.add_column("gym")
+    table.add_column("episodes")
+    for name in ("n", "before", "after", "after - before [95%]"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for d in result.figures:
+        means = (f"{value.mean:.3f}" if value.n else "-" for value in (d.before, d.after))
+        table.add_row(safe(d.gym), d.of, str(d.episodes), *means, interval_text(d.difference))
+    out.print(table)
+    out.print(safe(result.note, "yellow" if result.changed or result.failed else "dim"))
