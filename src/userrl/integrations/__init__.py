@@ -1,0 +1,1 @@
+"""Our gyms, users and credit in other people's frameworks: thin, each an optional extra."""

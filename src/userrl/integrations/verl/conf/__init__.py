@@ -1,0 +1,1 @@
+"""Configurations for Hydra: `userrl_grpo` and recipes on top of it."""
