@@ -2,14 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup demo test test-all check docs clean
+.PHONY: setup demo test test-all setup-verl test-verl check docs clean
 
 setup: .venv/ready
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet -c constraints.txt torch
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[local,search,prices,dev]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[local,lora,gguf,logs,frames,report,search,prices,dev]'
 	touch $@
 
 demo: setup  ## the main job; goes on with a demo that was interrupted
@@ -24,6 +24,17 @@ test-all: setup  ## everything this machine can run, and every built-in task onc
 	$(BIN)/userrl check gyms --all
 	$(BIN)/python benchmarks/steps.py
 
+setup-verl: .venv-verl/ready  ## an environment of its own for the plug-in for verl
+
+.venv-verl/ready: pyproject.toml constraints-verl.txt
+	$(PYTHON) -m venv .venv-verl
+	.venv-verl/bin/pip install --quiet -c constraints-verl.txt torch
+	.venv-verl/bin/pip install --quiet -c constraints-verl.txt -e '.[verl]' pytest
+	touch $@
+
+test-verl: setup-verl  ## the plug-in's tests, with a whole run of verl's trainer on two cores
+	.venv-verl/bin/pytest -m "not gpu and not endpoint" tests/integrations/verl
+
 check: setup  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
@@ -33,4 +44,4 @@ docs: setup  ## the pages' commands and examples run
 	$(BIN)/pytest tests/test_docs.py
 
 clean:
-	rm -rf .venv runs
+	rm -rf .venv .venv-verl runs

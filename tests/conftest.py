@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -68,6 +69,24 @@ def untrained(_untrained: Policy) -> Policy:
 def policy(_trained: Policy) -> Policy:
     """A policy that mostly writes valid calls: what it says is poor, so its replies vary in length and some are cut."""
     return copied(_trained)
+
+
+@pytest.fixture(scope="session")
+def two_gyms(tmp_path_factory: pytest.TempPathFactory, experts: list[Episode]) -> Path:
+    """Folder of a policy that mostly writes valid calls in two gyms, intention and telepathy."""
+    from userrl.agents.policy import set_threads
+    from userrl.agents.tiny import Shape, new_policy
+    from userrl.gyms.base import gym_of
+    from userrl.train.sft import SFTConfig, train
+
+    set_threads(1)
+    gym = make("telepathy")
+    both = [*experts, *run(starts(gym.tasks("train")[:60], max_turns=3), gym.expert(0.8), gym.cast())]
+    policy = new_policy(both, Shape(hidden=32, layers=1, heads=2, feed_forward=32, vocabulary=500), seed=0)
+    train(policy, [policy.tokens(e, gym_of(e)) for e in both], SFTConfig(steps=80, lr=2e-2, warmup=5))
+    folder = tmp_path_factory.mktemp("two-gyms")
+    policy.save(folder)
+    return folder
 
 
 def copied(policy: Policy) -> Policy:

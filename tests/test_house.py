@@ -24,19 +24,32 @@ STEPS = (
     {"rollout"},
     {"evaluate"},
     {"collect"},
+    {"report"},
     {"train"},
-    {"integrations"},
     {"pipeline"},
+    {"integrations"},
     {"cli", "web"},
 )
 """A room may import the rooms of the steps before its own, and itself."""
 
-IMPORT_TORCH = ("userrl.agents.policy", "userrl.agents.tiny", "userrl.train", "userrl.integrations")
+IMPORT_TORCH = ("userrl.agents.policy", "userrl.agents.tiny", "userrl.agents.gguf", "userrl.train", "userrl.integrations")
 """Modules and rooms that may import torch and transformers."""
-NEED_TORCH = (*IMPORT_TORCH, "userrl.pipeline", "userrl.cli.training")
+NEED_TORCH = (*IMPORT_TORCH, "userrl.pipeline", "userrl.cli.training", "userrl.cli.experimenting")
 """Modules and rooms that may need them to load; all else works without."""
 
-SKIPPED = {".git", ".venv", "__pycache__", "runs", "dist", "build", ".hypothesis", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
+SKIPPED = {
+    ".git",
+    ".venv",
+    ".venv-verl",
+    "__pycache__",
+    "runs",
+    "dist",
+    "build",
+    ".hypothesis",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+}
 FOREIGN = re.compile(
     r"(?<![\w.~])/(?:work|root|home|tmp|farm|Users|mnt|opt)/"  # a path of somebody's machine
     r"|--(?:extra-)?index-url|pypi\.org|pythonhosted\.org",  # where somebody's packages come from

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from userrl.core import Action, Cast, Episode, Query, Task, Turn
     from userrl.evaluate.conformance import assert_conforms, check_gym
     from userrl.gyms.base import Gym, make
+    from userrl.report.frames import load
     from userrl.rollout import play, play_many, run, starts
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Turn",
     "assert_conforms",
     "check_gym",
+    "load",
     "make",
     "play",
     "play_many",
@@ -42,6 +44,7 @@ _HOMES = {
     "userrl.core": ("Action", "Cast", "Episode", "Query", "Task", "Turn"),
     "userrl.evaluate.conformance": ("assert_conforms", "check_gym"),
     "userrl.gyms.base": ("Gym", "make"),
+    "userrl.report.frames": ("load",),
     "userrl.rollout": ("play", "play_many", "run", "starts"),
 }
 
