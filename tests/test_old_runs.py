@@ -71,7 +71,7 @@ def test_the_first_runs_settings_are_read_as_todays() -> None:
 
 def test_old_runs_are_compared_with_each_other() -> None:
     found = compare(OLD / "first", OLD / "third")
-    assert {d.gym for d in found.gyms} == {"function"} or {d.gym for d in found.gyms} == {"intention", "function"}
+    assert {d.gym for d in found.gyms} == {"intention", "function"}
 
 
 @pytest.mark.parametrize("name", ["first", "second"])
@@ -86,9 +86,11 @@ def test_a_run_of_the_last_version_is_gone_on_with(old: Path) -> None:
     file = old / "third" / "episodes.jsonl"
     lines = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join(lines[:1]))
-    kept = find("intention").sets()["test"].sha256
-    if settings(old / "third")["contents"]["tasks"]["intention"] != kept:
-        pytest.skip("the gym's tasks have changed since")
+    config = old / "third" / "config.json"
+    written = json.loads(config.read_text("utf-8"))
+    for gym in written["contents"]["tasks"]:  # whatever has become of the gyms' tasks since: this is about the files' form
+        written["contents"]["tasks"][gym] = find(gym).sets()["test"].sha256
+    config.write_text(json.dumps(written), "utf-8")
     again = go_on(old / "third")
     assert len(again) == 4
     assert file.read_bytes().startswith(lines[0])
