@@ -3,10 +3,9 @@
     make setup-verl && .venv-verl/bin/python benchmarks/verl_cpu.py --seeds 3 --out runs/verl-cpu
 
 One tiny policy a seed is fine-tuned on a scripted expert; then stock `verl.trainer.main_ppo` (on cores, with the stand-ins of
-the plug-in's tests) and `userrl.train.grpo` train copies of it: the same tasks, groups, updates, learning rate, clipping, credit
-and turns; AdamW has each trainer's own betas (.9 and .95 locally, .9 and .999 in verl). Printed are the mean rewards of an
-episode over the steps, and last minus first fifth. Single steps differ, as each trainer draws its own tasks and users; the
-direction should not.
+the plug-in's tests) and `userrl.train.grpo` train copies of it: the same tasks, groups, updates, learning rate, AdamW, clipping,
+credit and turns. Printed are the mean rewards of an episode over the steps, and last minus first fifth. Single steps differ,
+as each trainer draws its own tasks and users; the direction should not.
 """
 
 from __future__ import annotations
@@ -97,6 +96,7 @@ def through_verl(model: Path, folder: Path, work: Work, seed: int) -> list[float
         f"actor_rollout_ref.actor.ppo_mini_batch_size={work.groups // work.updates}",
         f"actor_rollout_ref.actor.optim.lr={LR}",
         "actor_rollout_ref.actor.optim.weight_decay=0",
+        "actor_rollout_ref.actor.optim.betas=[0.9,0.95]",
         "actor_rollout_ref.actor.clip_ratio_low=0.2",
         "actor_rollout_ref.actor.clip_ratio_high=0.28",
         f"userrl.max_turns={TURNS}",
