@@ -32,7 +32,7 @@ setup-verl: .venv-verl/ready  ## an environment of its own for the plug-in for v
 	.venv-verl/bin/pip install --quiet -c constraints-verl.txt -e '.[verl]' pytest
 	touch $@
 
-test-verl: setup-verl  ## the plug-in's tests, with a whole run of verl's trainer on two cores (about 150 s in all)
+test-verl: setup-verl  ## the plug-in's tests, with whole runs of verl's trainer on two cores (under 4 minutes)
 	.venv-verl/bin/pytest -m "not gpu and not endpoint" tests/integrations/verl
 
 check: setup  ## style and types

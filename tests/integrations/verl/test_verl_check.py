@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from omegaconf import OmegaConf, open_dict
 
 from userrl.agents.policy import Policy
 from userrl.errors import ConfigError
+from userrl.gyms.base import find
 from userrl.integrations.verl import check, data
 from userrl.integrations.verl.settings import Play
 from userrl.llm import fake
@@ -50,6 +52,8 @@ def test_a_right_configuration_has_nothing_wrong(right: Any) -> None:
         ("actor_rollout_ref.rollout.enable_rollout_routing_replay", True, "must be false"),
         ("actor_rollout_ref.rollout.name", "sglang", "use vllm"),
         ("reward.reward_model.enable", True, "must be false"),
+        ("actor_rollout_ref.rollout.max_model_len", 9343, "= 9344 tokens"),
+        ("actor_rollout_ref.actor.ppo_max_token_len_per_gpu", 9343, "a whole episode (9344 tokens)"),
         ("algorithm.userrl.score", "composite", "score"),
         ("algorithm.userrl.gama", 0.8, "gama"),
         ("userrl.max_turns", 0, "max_turns"),
@@ -59,6 +63,50 @@ def test_a_right_configuration_has_nothing_wrong(right: Any) -> None:
 def test_an_option_that_would_change_turns_or_rewards_is_named(right: Any, name: str, value: Any, said: str) -> None:
     [finding] = wrongs(right, name, value)
     assert said in f"{finding.what} {finding.text}"
+
+
+@pytest.mark.parametrize("name", ["actor_rollout_ref.rollout.max_model_len", "actor_rollout_ref.actor.ppo_max_token_len_per_gpu"])
+def test_room_for_a_whole_episode_is_enough(right: Any, name: str) -> None:
+    assert wrongs(right, name, 9344) == []
+
+
+def test_separate_async_without_vllm_on_the_trainers_node_is_named() -> None:
+    recipe = "recipe=[qwen3_8b,separate_async]"
+    states = [finding.state for finding in check.options(check.composed([recipe]))]
+    assert states == ["ok", "ok", "ok"]
+    [finding] = wrongs(check.composed([recipe]), "actor_rollout_ref.hybrid_engine", False)
+    assert "verl 0.9.1 breaks at the start" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        (["recipe=qwen3_8b"], ["vLLM", "flash-attn"]),
+        (["recipe=[qwen3_8b,separate_async]"], ["vLLM", "flash-attn", "cupy"]),
+        (["recipe=qwen3_8b", "+actor_rollout_ref.model.override_config.attn_implementation=sdpa"], ["vLLM"]),
+        ([MODEL, "actor_rollout_ref.rollout.name=trtllm"], ["flash-attn"]),
+        ([MODEL, "trainer.device=cpu"], []),
+    ],
+)
+@pytest.mark.parametrize("gpus", [0, 8])
+def test_what_a_run_on_gpus_lacks_is_named_where_they_are(
+    overrides: list[str], named: list[str], gpus: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: gpus)
+    monkeypatch.setattr(check, "find_spec", lambda module: None)
+    found = list(check._hardware(check.composed(overrides)))[1:]
+    assert [finding.what for finding in found] == named
+    assert {finding.state for finding in found} <= {"wrong" if gpus else "note"}
+
+
+def test_a_checkpoint_that_the_run_would_go_on_from_is_noted(tmp_path: Path) -> None:
+    overrides = ["recipe=qwen3_8b", f"trainer.default_local_dir={tmp_path}"]
+    assert list(check._earlier(check.composed(overrides))) == []
+    (tmp_path / "latest_checkpointed_iteration.txt").write_text("40", "utf-8")
+    [finding] = check._earlier(check.composed(overrides))
+    assert finding.state == "note"
+    assert "goes on from step 40" in finding.text
+    assert list(check._earlier(check.composed([*overrides, "trainer.resume_mode=disable"]))) == []
 
 
 @pytest.mark.parametrize("mode", ["seq_mean_k3", "seq_sum_k1"])
@@ -105,6 +153,15 @@ def test_data_of_several_gyms_is_counted_and_its_longest_prompt_measured(tmp_pat
     assert "data.max_prompt_length is 10" in short.text
 
 
+@pytest.mark.parametrize("rules", [{"compat": "userl"}, {"no_such": 1}, {"intention": {"no_such": 1}}])
+def test_a_rule_that_a_gym_does_not_have_is_named(tmp_path: Path, right: Any, rules: dict[str, Any]) -> None:
+    config = files(tmp_path, right)
+    config.userrl.rules = rules
+    for finding in check._tasks(config, None):
+        assert finding.state == "wrong"
+        assert "no_such" in finding.text or "userl" in finding.text
+
+
 @pytest.mark.parametrize(
     ("splits", "said"),
     [
@@ -119,6 +176,23 @@ def test_test_tasks_are_not_trained_on_nor_are_checkpoints_chosen_by_them(
     with pytest.raises(ConfigError, match=said):
         data.export(data.DataJob(**splits), tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_no_training_task_is_in_the_validation_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the official alltrain holds the tasks of the official validation."""
+    gym = find("intention")
+    held = gym.sets()["validation"]
+    wide = replace(gym.sets()["train"], split="wide")
+    tasks = [*gym.tasks("train")[:2], *gym.tasks("validation")[:3]]
+    monkeypatch.setattr(gym, "sets", lambda: {"validation": held, "wide": wide})
+    monkeypatch.setattr(gym, "tasks", lambda split: tasks if split == "wide" else held.load())
+    counts = data.export(data.DataJob(train="wide", val_tasks=1), tmp_path)
+    assert counts == {"train": {"intention": 2}, "val": {"intention": 1}}
+    rows = [data.task_of(row["extra_info"]["task"]) for row in data.read(tmp_path / "train.parquet")]
+    assert rows == tasks[:2]
+    tasks[:2] = []
+    with pytest.raises(ConfigError, match="All tasks of --train 'wide' are among those of --val 'validation'"):
+        data.export(data.DataJob(train="wide"), tmp_path)
 
 
 def test_data_that_is_not_there_or_not_ours_is_named(tmp_path: Path, right: Any) -> None:
@@ -184,6 +258,19 @@ def test_an_endpoint_that_does_not_answer_is_named(right: Any) -> None:
     user, judge = check._seats(config)
     assert (user.state, judge.state) == ("wrong", "ok")
     assert "127.0.0.1:9" in user.text
+
+
+def test_a_scripted_user_that_is_none_and_a_key_among_the_settings_are_named(right: Any) -> None:
+    config = copy.deepcopy(right)
+    config.userrl.user = "scripted:grumpyy"
+    user, judge = check._seats(config)
+    assert (user.state, judge.state) == ("wrong", "ok")
+    assert "grumpyy" in user.text
+    config.userrl.user, config.userrl.endpoints = "scripted", {"user": {"key": "sk-secret"}}
+    user, judge = check._seats(config)
+    assert (user.state, judge.state) == ("wrong", "wrong")
+    assert "USERRL_USER_API_KEY" in user.text
+    assert "sk-secret" not in user.text
 
 
 def test_a_seats_model_is_asked_for_the_form_that_queries_need() -> None:

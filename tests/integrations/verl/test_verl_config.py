@@ -7,8 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from verl.trainer.ppo.v1 import trainer_separate_async
 
 from userrl.integrations.verl import check
 from userrl.integrations.verl.settings import ESTIMATOR, LOOP, Play, Scheme, table
@@ -59,6 +61,24 @@ def test_separate_async_keeps_verls_rule_between_batch_and_updates() -> None:
     steps = config.trainer.v1.separate_async.parameter_sync_step
     assert config.data.train_batch_size == steps * config.actor_rollout_ref.actor.ppo_mini_batch_size
     assert config.actor_rollout_ref.rollout.checkpoint_engine.backend != "naive"
+
+
+def test_verl_can_set_up_its_trainer_for_separate_async(monkeypatch: pytest.MonkeyPatch) -> None:
+    """verl 0.9.1 breaks on its own log line where the trainer's node has no vLLM; what needs GPUs is left out here."""
+    config = check.composed(["recipe=[qwen3_8b,separate_async]"])
+    monkeypatch.setattr(trainer_separate_async.PPOTrainer, "_setup", lambda self: None)
+    monkeypatch.setattr(trainer_separate_async, "CheckpointEngineManager", Mock())
+    monkeypatch.setattr(trainer_separate_async, "LLMServerManager", Mock())
+    monkeypatch.setattr(trainer_separate_async.PPOTrainerSeparateAsync, "add_replicas_to_balancer", lambda self: None)
+    trainer = trainer_separate_async.PPOTrainerSeparateAsync.__new__(trainer_separate_async.PPOTrainerSeparateAsync)
+    trainer.config, trainer._enable_hybrid_replicas = config, bool(config.actor_rollout_ref.hybrid_engine)
+    trainer.llm_server_manager, trainer.actor_rollout_wg = Mock(rollout_replicas=[]), Mock()
+    trainer._setup()
+
+
+def test_the_lora_recipe_gives_vllm_room_for_a_whole_episode_and_no_more() -> None:
+    config = check.composed(["recipe=lora_1gpu"])
+    assert config.actor_rollout_ref.rollout.max_model_len == config.data.max_prompt_length + config.data.max_response_length
 
 
 def test_what_the_docs_add_on_the_command_line_arrives() -> None:

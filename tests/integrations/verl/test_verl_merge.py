@@ -112,6 +112,23 @@ def test_lora_is_folded_into_the_weights(tmp_path: Path, untrained: Policy) -> N
     assert not torch.allclose(before, expected, atol=1e-2)
 
 
+def test_merging_a_checkpoint_with_lora_folds_it_in(
+    checkpoint: Path, tmp_path: Path, untrained: Policy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wholes: list[Any] = []
+
+    def run(command: list[str], **_: Any) -> Any:
+        wholes.append(adapted(untrained, Path(command[-1]), alpha=8))
+        return subprocess.CompletedProcess(command, 0, "")
+
+    monkeypatch.setattr(module.subprocess, "run", run)
+    merged = Policy.load(merge(checkpoint, tmp_path / "out")).model.state_dict()
+    expected = wholes[0].merge_and_unload().state_dict()
+    assert expected.keys() == merged.keys()
+    assert all(torch.allclose(merged[name].float(), weight, atol=1e-4) for name, weight in expected.items())
+    assert any(not torch.allclose(merged[name], weight, atol=1e-2) for name, weight in untrained.model.state_dict().items())
+
+
 def test_an_adapter_of_unknown_size_is_an_error_not_a_guess(tmp_path: Path, untrained: Policy) -> None:
     adapted(untrained, tmp_path / "out", alpha=8)
     config = tmp_path / "out" / ADAPTER / "adapter_config.json"

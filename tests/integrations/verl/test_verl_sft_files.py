@@ -23,7 +23,7 @@ GYM = make("intention")
 
 
 @pytest.mark.filterwarnings("default")  # verl's and its libraries' own
-@pytest.mark.parametrize("name", ["CHATML", "TRIMMING"])
+@pytest.mark.parametrize("name", ["CHATML", "TRIMMING", "QWEN"])
 def test_verl_reads_the_ids_and_the_mask_of_the_local_trainer(name: str, tmp_path: Path) -> None:
     tokenizer = templates.tokenizer(getattr(templates, name))
     chat = ChatFormat(tokenizer)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from userrl.errors import DataError, needs
-from userrl.integrations.verl.settings import Scheme, table
+from userrl.integrations.verl.settings import scheme_in
 from userrl.rewards.advantage import advantages, comparable, per_token
 from userrl.rewards.base import Array, Indices, Mask
 
@@ -70,7 +70,7 @@ def turn_grpo(
 
     Raises ConfigError for a setting that does not fit, DataError for rewards outside of turns.
     """
-    scheme = table(Scheme, config, "algorithm.userrl")
+    scheme = scheme_in(config)
     mask = response_mask.detach().cpu().numpy().astype(bool)
     turn = turns_in(mask)
     rewards = rewards_in(token_level_rewards.detach().cpu().double().numpy(), mask)
@@ -88,6 +88,8 @@ def turn_grpo(
         gamma=scheme.gamma,
         scale=True if config is None else bool(config.get("norm_adv_by_std_in_grpo", True)),
         credit_sign=scheme.credit_sign,
+        credit_norm=scheme.credit_norm,
+        em_k=scheme.em_k,
         compat=scheme.compat,
     )
     for i, of_turns in zip(chosen, computed, strict=True):

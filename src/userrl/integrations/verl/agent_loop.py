@@ -24,7 +24,7 @@ from uuid import uuid4
 from userrl.agents.chat import ChatFormat
 from userrl.config import as_dict
 from userrl.core import INVALID, Action, Cast, Episode, Tokens
-from userrl.errors import ConfigError, DataError, SeatError, needs
+from userrl.errors import ConfigError, DataError, SeatError, WindowFull, needs
 from userrl.evaluate.metrics import share, total
 from userrl.gyms.base import gym_of
 from userrl.integrations.verl.data import VALIDATION, task_of
@@ -57,10 +57,6 @@ class TurnRewardOutput(AgentLoopOutput):  # type: ignore[misc]  # verl's types a
         return out
 
 
-class _OutOfRoom(Exception):
-    """The token budget is used up: the episode is trained on as far as it came."""
-
-
 @dataclass
 class ServedAgent:
     """The policy behind verl's inference server, for one episode. The tokens so far are those of the episode's turns.
@@ -90,7 +86,7 @@ class ServedAgent:
         context = self.chat.context(episode, gym_of(episode), last)
         used = len(before) + len(context) - len(_spoken(episode)[0].context) if last else 0
         if (left := self.room - used) < 1:
-            raise _OutOfRoom
+            raise WindowFull(f"The response has {used} tokens; at most {self.room} are allowed.")
         limit = left if self.max_new is None else min(left, self.max_new)
         began = time.monotonic()
         out = await self.server.generate(
@@ -131,7 +127,7 @@ class UserRLAgentLoop(AgentLoopBase):  # type: ignore[misc]  # as above
                 f"allowed. Raise data.max_prompt_length (`userrl verl check` prints what the data needs)."
             )
         agent = ServedAgent(self.server_manager, chat, sampling_params, self.rollout_config.response_length, settings.max_new)
-        began, newest, cut = time.monotonic(), start, False
+        began, newest = time.monotonic(), start
 
         def note(episode: Episode) -> None:
             nonlocal newest
@@ -147,15 +143,13 @@ class UserRLAgentLoop(AgentLoopBase):  # type: ignore[misc]  # as above
                 episode_timeout_s=settings.episode_timeout_s,
                 on_turn=note,
             )
-        except _OutOfRoom:
-            cut = True
         except SeatError as error:  # an endpoint that refuses, which no retry mends
             newest = newest.fail(str(error))
         if room.store is not None:
             room.store.append(newest)
         if newest.stop == "error":
             raise SeatError(f"Episode {newest.key} failed at turn {len(newest.turns)}: {newest.error}")
-        return output(newest, agent, time.monotonic() - began, cut=cut)
+        return output(newest, agent, time.monotonic() - began, cut=newest.stop == "window")
 
 
 def output(episode: Episode, agent: ServedAgent, seconds: float, *, cut: bool) -> TurnRewardOutput:

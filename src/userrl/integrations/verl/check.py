@@ -25,16 +25,20 @@ from pydantic import BaseModel
 
 from userrl.core import Query
 from userrl.errors import SeatError, UserRLError, needs
-from userrl.gyms.base import find
+from userrl.gyms.base import gym_of
 from userrl.integrations.verl import data
-from userrl.integrations.verl.settings import ESTIMATOR, LOOP, Play, Scheme, plain, table
+from userrl.integrations.verl.settings import ESTIMATOR, LOOP, Play, plain, scheme_in, table
 from userrl.pipeline import seats
+from userrl.rollout import starts
 
 CONFIG = "userrl_grpo"
 RELEASES = ("0.9.1", "0.10")
 """The first release of verl that this is made for, and the first that it is not."""
 HOLES = ("token_k1", "token_k2", "token_k3")
 """Modes of `rollout_rs` that drop single tokens, and so would make two turns of one."""
+WITHOUT_FLASH = (
+    "actor_rollout_ref.model.use_remove_padding=false +actor_rollout_ref.model.override_config.attn_implementation=sdpa"
+)
 
 State = Literal["ok", "note", "wrong"]
 
@@ -64,6 +68,7 @@ def check(overrides: Sequence[str] = ()) -> list[Finding]:
     found.append(_validated(config))
     found += options(config)
     found += _hardware(config)
+    found += _earlier(config)
     chat = _model(config, found)
     found += _tasks(config, chat)
     found += _seats(config)
@@ -157,11 +162,12 @@ def _validated(config: Any) -> Finding:
 def options(config: Any) -> Iterator[Finding]:
     """The options that this plug-in needs, and those that would change what a turn or its reward is."""
     algorithm, actor_rollout = config.algorithm, config.actor_rollout_ref
-    rollout = actor_rollout.rollout
+    rollout, actor = actor_rollout.rollout, actor_rollout.actor
     correction = algorithm.get("rollout_correction") or {}
     modes = [mode.strip() for mode in str(correction.get("rollout_rs") or "").split(",")]
     holes = [mode for mode in modes if mode in HOLES]
     routed = bool(rollout.get("enable_rollout_routing_replay"))
+    whole = config.data.max_prompt_length + config.data.max_response_length
     rules: list[tuple[str, bool, str]] = [
         ("trainer.use_v1", config.trainer.use_v1, "must be true: the older trainer knows no turn rewards"),
         (
@@ -198,6 +204,22 @@ def options(config: Any) -> Iterator[Finding]:
             "must be false: on the policy's own GPUs, a reward model's score takes the place of the turns' rewards",
         ),
         (
+            "rollout.max_model_len",
+            rollout.max_model_len is None or rollout.max_model_len >= whole,
+            f"is {rollout.max_model_len}, but an episode may have data.max_prompt_length + data.max_response_length = {whole} "
+            f"tokens; verl would cut replies short without a word",
+        ),
+        (
+            "actor.ppo_max_token_len_per_gpu",
+            not actor.use_dynamic_bsz or actor.ppo_max_token_len_per_gpu * actor.ulysses_sequence_parallel_size >= whole,
+            f"is {actor.ppo_max_token_len_per_gpu}, less than a whole episode ({whole} tokens); verl would stop at the first one",
+        ),
+        (
+            "actor_rollout_ref.hybrid_engine",
+            bool(actor_rollout.hybrid_engine) or config.trainer.v1.trainer_mode != "separate_async",
+            "must be true: without it, verl 0.9.1 breaks at the start on a line of its log (trainer_separate_async.py)",
+        ),
+        (
             "rollout.name",
             rollout.name != "sglang",
             "is sglang, whose transformers version verl 0.9 excludes; use vllm",
@@ -207,25 +229,54 @@ def options(config: Any) -> Iterator[Finding]:
     yield from broken or [
         Finding("options", "ok", f"all {len(rules)} on which turns and their rewards depend are as they must be")
     ]
-    for kind, place, where in ((Play, config, "userrl"), (Scheme, algorithm, "algorithm.userrl")):
+    tables: dict[str, Callable[[], object]] = {
+        "userrl": lambda: table(Play, config, "userrl"),
+        "algorithm.userrl": lambda: scheme_in(algorithm),
+    }
+    for where, read in tables.items():
         try:
-            table(kind, place, where)
+            read()
             yield Finding(where, "ok", "all settings are known and in range")
         except UserRLError as error:
             yield Finding(where, "wrong", str(error))
 
 
 def _hardware(config: Any) -> Iterator[Finding]:
+    """GPUs, and the packages that a run on them needs. What a machine without GPUs lacks is a note: training runs elsewhere."""
     if config.trainer.device == "cpu":
         return
     import torch
 
-    rollout, wanted, have = config.actor_rollout_ref.rollout, config.trainer.n_gpus_per_node, torch.cuda.device_count()
+    wanted, have = config.trainer.n_gpus_per_node, torch.cuda.device_count()
     fits = have >= wanted
     text = f"this machine has {have}; trainer.n_gpus_per_node is {wanted}"
     yield Finding("GPUs", "ok" if fits else "note", text if fits else f"{text}. Run the check again where training will run")
-    if rollout.name == "vllm" and not find_spec("vllm"):
-        yield Finding("vLLM", "note", "It is not installed here; where training will run: pip install 'verl[vllm]==0.9.1'.")
+    for name, module, how in _needed(config):
+        if not find_spec(module):
+            yield Finding(name, "wrong" if have else "note", f"It is not installed here; where training will run: {how}.")
+
+
+def _needed(config: Any) -> Iterator[tuple[str, str, str]]:
+    """(name, module, how to install it) of each package that these settings need besides verl's own requirements."""
+    rollout, model = config.actor_rollout_ref.rollout, config.actor_rollout_ref.model
+    if rollout.name == "vllm":
+        yield "vLLM", "vllm", "pip install 'verl[vllm]==0.9.1'"
+    if model.override_config.get("attn_implementation", "flash_attention_2") == "flash_attention_2":
+        yield "flash-attn", "flash_attn", f"pip install flash-attn==2.8.3 --no-build-isolation, or do without it: {WITHOUT_FLASH}"
+    if config.trainer.v1.trainer_mode == "separate_async" and rollout.checkpoint_engine.backend == "nccl":
+        yield "cupy", "cupy", "pip install 'verl[cupy-cu130]==0.9.1', by which verl sends weights from node to node"
+
+
+def _earlier(config: Any) -> Iterator[Finding]:
+    """A checkpoint from which verl would go on: it tells runs apart by their folder, not by their settings."""
+    folder = Path(config.trainer.default_local_dir)
+    newest = folder / "latest_checkpointed_iteration.txt"
+    if config.trainer.resume_mode == "auto" and newest.is_file():
+        step = newest.read_text("utf-8", "replace").strip()[:20]
+        text = (
+            f"the run goes on from step {step} in {folder}, whatever settings that had; name another with trainer.experiment_name"
+        )
+        yield Finding("earlier run", "note", text)
 
 
 def _model(config: Any, found: list[Finding]) -> Any:
@@ -274,14 +325,18 @@ def _continues(chat: Any) -> str:
 
 
 def _tasks(config: Any, chat: Any) -> Iterator[Finding]:
-    """The data files: every row's gym is here, and every prompt fits."""
+    """The data files: every row's gym is here and takes the rules, and every prompt fits."""
+    try:
+        rules = table(Play, config, "userrl").rules
+    except UserRLError:
+        rules = {}  # said already
     for name in ("train_files", "val_files"):
         files = plain(config.data.get(name))
         for file in files if isinstance(files, list) else [files]:
-            yield _file(f"data.{name}", Path(str(file)), config, chat)
+            yield _file(f"data.{name}", Path(str(file)), config, rules, chat)
 
 
-def _file(what: str, path: Path, config: Any, chat: Any) -> Finding:
+def _file(what: str, path: Path, config: Any, rules: Mapping[str, Any], chat: Any) -> Finding:
     longest, limit, counts = 0, int(config.data.max_prompt_length), dict[str, int]()
     try:
         for row in data.read(path):
@@ -290,9 +345,10 @@ def _file(what: str, path: Path, config: Any, chat: Any) -> Finding:
             if row.get("agent_name") != LOOP or not str(row.get("data_source", "")).startswith("userrl/"):
                 return Finding(what, "wrong", f"{path} has rows of other loops; make it with `userrl verl data`.")
             counts[task.gym] = counts.get(task.gym, 0) + 1
-            gym = find(task.gym)()
+            [start] = starts([task], rules=rules)
+            gym = gym_of(start)
             if chat is not None:
-                longest = max(longest, len(chat.prompt(gym, gym.system(task), task.prompt)))
+                longest = max(longest, len(chat.first_context(start, gym)))
     except UserRLError as error:
         return Finding(what, "wrong", str(error))
     said = f"{path}: {', '.join(f'{count} of {gym}' for gym, count in counts.items())}"
@@ -306,16 +362,13 @@ class _Word(BaseModel):
 
 
 def _seats(config: Any) -> Iterator[Finding]:
-    """One question to the user's and the judge's models."""
+    """One question to the user's and the judge's models; of scripted ones, whether there are such."""
     try:
         settings = table(Play, config, "userrl")
     except UserRLError:
         return  # said already
     for role, spec in (("user", settings.user), ("judge", settings.judge)):
-        if "@" not in spec:
-            yield Finding(role, "ok", spec)
-            continue
-        for part in _each(spec):
+        for part in _each(spec) if "@" in spec else [spec]:
             yield asyncio.run(_asked(role, part, settings))
 
 
@@ -331,6 +384,8 @@ async def _asked(role: str, spec: str, settings: Play) -> Finding:
     try:
         async with AsyncExitStack() as stack:
             cast = (await seats.cast(user, judge, stack, endpoints=settings.endpoints))("intention")
+            if "@" not in spec:
+                return Finding(role, "ok", spec)
             seat: Callable[[Query[_Word]], Any] = cast.user.answer if role == "user" else cast.judge.answer
             await seat(query)
     except (SeatError, UserRLError) as error:

@@ -28,7 +28,8 @@ class DataJob:
 
     gyms: tuple[str, ...] = ("intention",)
     train: str = "train"
-    """A split that each of the gyms has: built in (train, validation) or imported (official-train-rest)."""
+    """A split that each of the gyms has: built in (train) or imported (official-alltrain). Tasks of the split `val` are left
+    out of it."""
     val: str = "validation"
     """Never a test split: what is chosen by a task's score is no longer a test of it."""
     train_tasks: Count | None = None
@@ -40,6 +41,8 @@ def export(job: DataJob, folder: Path) -> dict[str, dict[str, int]]:
     """Write `train.parquet`, `val.parquet` and `manifest.json` to a folder; returns purpose -> gym -> rows.
 
     A task is in its row as a whole, so no other machine need have the task set; what it hides is in there, too.
+
+    No training task is in the validation split, also where that is a part of the training split (official-alltrain).
 
     Raises ConfigError for a test split, or one split for both, UnknownName for a gym or split that is not
     there, StoreError when the folder cannot be written.
@@ -53,9 +56,13 @@ def export(job: DataJob, folder: Path) -> dict[str, dict[str, int]]:
         raise ConfigError(
             f"--train and --val are both {job.val!r}; expected two splits, as training tasks show no progress on others."
         )
+    val = chosen_tasks(job.gyms, job.val, job.val_tasks)
+    held_out = {(gym, name) for gym in job.gyms for name in find(gym).sets()[job.val].ids()}
+    train = [task for task in chosen_tasks(job.gyms, job.train, job.train_tasks) if (task.gym, task.id) not in held_out]
+    if not train:
+        raise ConfigError(f"All tasks of --train {job.train!r} are among those of --val {job.val!r}. Choose another split.")
     counts: dict[str, dict[str, int]] = {}
-    for purpose, split, count in ((TRAINING, job.train, job.train_tasks), (VALIDATION, job.val, job.val_tasks)):
-        tasks = chosen_tasks(job.gyms, split, count)
+    for purpose, split, tasks in ((TRAINING, job.train, train), (VALIDATION, job.val, val)):
         counts[purpose] = {gym: sum(task.gym == gym for task in tasks) for gym in job.gyms}
         write(folder / FILES[purpose], tasks, purpose=purpose, split=split)
     hashes = {gym: {split: find(gym).sets()[split].sha256 for split in (job.train, job.val)} for gym in job.gyms}

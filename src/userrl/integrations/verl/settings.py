@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator
 
 from userrl.config import Above0, Count, Fraction, resolve
 from userrl.core import DEFAULT_MAX_TURNS
 from userrl.errors import ConfigError
-from userrl.rewards.base import GAMMA
+from userrl.rewards.advantage import CREDIT, SCORE, Compat, CreditNorm, CreditSign, check_settings
+from userrl.rewards.base import EM_K, GAMMA, read_by
+from userrl.rewards.schemes import CREDITS, ESTIMATORS, SCORES
 
 T = TypeVar("T")
 
@@ -44,17 +48,44 @@ class Play:
 class Scheme:
     """How rewards become advantages: the table `algorithm.userrl`. verl's own switch `norm_adv_by_std_in_grpo` sets `scale`.
 
-    The score `composite` and the estimator `gigpo` are not offered: they need an episode's success and states, and verl
+    A score that reads an episode's success (`composite`) and an estimator that reads its states (`gigpo`) are refused: verl
     hands an estimator nothing but rewards, mask and group.
     """
 
-    credit: Literal["naive", "equalized", "r2g", "em"] = "equalized"
-    score: Literal["sum", "mean", "r2g"] = "r2g"
-    estimator: Literal["grpo", "dr_grpo", "rloo", "mt_grpo"] = "grpo"
+    credit: Annotated[str, AfterValidator(CREDITS.named)] = CREDIT
+    score: Annotated[str, AfterValidator(SCORES.named)] = SCORE
+    estimator: Annotated[str, AfterValidator(ESTIMATORS.named)] = "grpo"
     gamma: Fraction = GAMMA
-    credit_sign: Literal["plain", "directional"] = "plain"
-    compat: Literal["userrl"] | None = None
-    """"userrl" computes as the original does; see docs/credit.md."""
+    credit_sign: CreditSign = "plain"
+    credit_norm: CreditNorm = "credited"
+    em_k: Above0 = EM_K
+    compat: Compat | None = None
+    """"userrl" computes as the original does; see docs/credit.md for this and the others."""
+
+
+def scheme_in(config: Any) -> Scheme:
+    """The table `algorithm.userrl` of a verl configuration's part `algorithm`. Raises UnknownName or ConfigError."""
+    scheme = table(Scheme, config, "algorithm.userrl")
+    check_settings(
+        scheme.credit,
+        scheme.score,
+        scheme.estimator,
+        gamma=scheme.gamma,
+        credit_sign=scheme.credit_sign,
+        credit_norm=scheme.credit_norm,
+        em_k=scheme.em_k,
+        compat=scheme.compat,
+    )
+    for name, reads, what in (
+        (scheme.score, read_by(SCORES.find(scheme.score)).success, "score"),
+        (scheme.estimator, read_by(ESTIMATORS.find(scheme.estimator)).states, "estimator"),
+    ):
+        if reads:
+            raise ConfigError(
+                f"`algorithm.userrl.{what}` is {name!r}, which reads what verl does not hand on (whether an episode reached its "
+                f"goal, or the gym's states); choose another {what}."
+            )
+    return scheme
 
 
 def table(kind: type[T], config: Any, name: str) -> T:
