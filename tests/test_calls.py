@@ -244,6 +244,22 @@ def test_failed_calls_of_earlier_sittings_are_counted(tmp_path: Path) -> None:
     assert judge.written == 20 * (judge.calls - judge.failed) + 50 * judge.failed
 
 
+def test_answers_lost_in_earlier_sittings_are_counted_once(tmp_path: Path) -> None:
+    def lost(role: str, place: Place, before: int) -> None:
+        if role == "judge" and place.turn == 1 and place.attempt == 1:
+            error = EndpointError("broken off")
+            error.lost = 3
+            raise error
+
+    first, second = Calls(), Calls()
+    sit(tmp_path / "run", Models(lost), first)
+    sit(tmp_path / "run", Models(), second)
+    for calls in (first, second):
+        assert calls.ledger.rows["judge", "intention", "m"].lost == 3 * JOB.tasks
+    rows = json.loads((tmp_path / "run" / "cost.json").read_text("utf-8"))
+    assert [row["lost"] for row in rows if row["role"] == "judge"] == [3 * JOB.tasks]
+
+
 def test_a_budget_of_dollars_needs_the_price_of_each_model() -> None:
     with pytest.raises(ConfigError, match="needs the price of the judge's model 'm'"):
         Calls(max_usd=1.0).door(Models().client("judge"), "judge")

@@ -86,7 +86,7 @@ class Calls:
         """Enter a call of an earlier sitting in the ledger."""
         endpoint = None if GAVE_UP in line else self._endpoints.get(line["role"])
         if endpoint is not None and not line.get("shared"):
-            spent = spent_by(endpoint, usage_of(line), failed="error" in line)
+            spent = spent_by(endpoint, usage_of(line), failed="error" in line, lost=line.get("lost", 0))
             self.ledger.add(line["role"], line["place"][0], line["model"], spent)
 
     def ended(self, episode: Episode) -> None:

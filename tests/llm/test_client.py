@@ -6,6 +6,7 @@ import json
 import socket
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -302,6 +303,64 @@ def test_a_key_in_an_answer_is_not_repeated(response: Response) -> None:
     assert KEY[:6] not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"content": f"Bearer {KEY}."},
+        {"content": f"<think>It is {KEY}.</think>Yes."},
+        {"content": "Yes.", "reasoning_content": f"My key is {KEY}."},
+        {"content": [{"type": "text", "text": KEY}]},
+        {"refusal": f"Not with {KEY}"},
+        {"tool_calls": [{"id": KEY, "function": {"name": "look", "arguments": json.dumps({"at": KEY})}}]},
+        {"tool_calls": [{"function": {"name": KEY, "arguments": {KEY: [{"at": f"x{KEY}x"}]}}}]},
+    ],
+)
+def test_a_key_in_a_reply_is_redacted_at_the_door(message: dict[str, Any]) -> None:
+    body = completion()
+    body["choices"][0] = {"message": message, "finish_reason": f"stop {KEY}"}
+    done = call(lambda _: Response(body), key=SecretStr(KEY))
+    assert KEY[:6] not in repr(done)
+    assert "[key]" in repr(replace(done, finish_reason=""))
+    assert done.finish_reason == "stop [key]"
+
+
+def test_a_key_that_json_escapes_is_redacted_in_the_arguments_of_a_call() -> None:
+    key = 'ab+cd/ef"gh\\12'
+    for arguments in (json.dumps({"at": key}), json.dumps({"at": key}).replace("/", "\\/")):
+        body = completion()
+        body["choices"][0]["message"] = {"tool_calls": [{"function": {"name": "look", "arguments": arguments}}]}
+        _, handler = scripted(Response(body))
+        [asked] = call(handler, key=SecretStr(key)).tool_calls
+        assert json.loads(asked["function"]["arguments"]) == {"at": "[key]"}
+
+
+@pytest.mark.parametrize("placeholder", ["none", "EMPTY", "ollama", "not-needed", "x", "test123"])
+def test_a_placeholder_for_a_key_blots_out_no_words(placeholder: str) -> None:
+    told = f"There is {placeholder} of it; {placeholder}!"
+    assert call(lambda _: told, key=SecretStr(placeholder)).content == told
+    with pytest.raises(EndpointError, match=f"bad {placeholder}"):
+        call(lambda _: Response({"error": f"bad {placeholder}"}, status=400), key=SecretStr(placeholder))
+
+
+@pytest.mark.parametrize("cut", [0, 1, 50, -1])
+def test_an_answer_that_breaks_off_is_asked_for_again_and_told_as_lost(cut: int) -> None:
+    whole = json.dumps(completion("Yes."))
+    seen, handler = scripted(Response(whole[:cut]), Response(whole, cut_after=20), Response(whole))
+    done = call(handler)
+    assert (done.content, done.lost, len(seen)) == ("Yes.", 2, 3)
+    with pytest.raises(EndpointError, match=r"sent an answer that breaks off after \d+ bytes; tried 2 times") as caught:
+        call(lambda _: Response(whole[:cut]), max_retries=1)
+    assert caught.value.lost == 2
+    assert "Check the URL" not in str(caught.value)
+
+
+def test_a_failure_that_no_retry_helps_tells_of_the_answers_lost_before() -> None:
+    _, handler = scripted(Response("{"), Response({"error": "no"}, status=400))
+    with pytest.raises(EndpointError, match="rejected") as caught:
+        call(handler)
+    assert caught.value.lost == 1
+
+
 def test_no_object_of_ours_shows_the_key() -> None:
     client = ChatClient(Endpoint("m", key=SecretStr(KEY)))
     assert KEY not in repr(client) + repr(client.endpoint) + repr(vars(client))
@@ -346,8 +405,8 @@ def test_what_no_retry_can_change_is_refused_at_once(response: Response, said: s
 @pytest.mark.parametrize(
     ("response", "said"),
     [
-        (Response(""), "an empty body, which is not JSON"),
-        (Response("{"), "not JSON"),
+        (Response("<p></p>"), "<p></p>, which is not JSON"),
+        (Response("{]"), "{], which is not JSON"),
         (Response(b"\xff\xfe{}"), "not JSON"),
         (Response("<!DOCTYPE html><html>Welcome</html>"), "an HTML page"),
         (Response("[" * 100_000), "not JSON"),

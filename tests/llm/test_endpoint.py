@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from userrl.errors import ConfigError, UnknownName
-from userrl.llm.endpoint import OPENAI_URL, Endpoint, lasting, parse_endpoint
+from userrl.llm.endpoint import OPENAI_URL, Endpoint, lasting, parse_endpoint, parse_endpoints
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,26 @@ def test_a_password_in_a_url_is_refused_and_not_repeated() -> None:
         with pytest.raises(ConfigError) as caught:
             parse_endpoint(spec)
         assert "s3" not in str(caught.value)
+
+
+@pytest.mark.parametrize("end", ["?api_key=sk-s3cret", "#sk-s3cret", "?key=s3cret@home", "?key=sk*s3cret", "?key=s3cret*2"])
+def test_a_key_in_a_url_is_refused_and_not_repeated(end: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_endpoints(f"m@http://host/v1{end}")
+    assert "s3" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "longest"),
+    [
+        ({}, None),
+        ({"max_tokens": 5}, 5),
+        ({"extra": {"max_completion_tokens": 7}}, 7),
+        ({"max_tokens": 5, "extra": {"max_tokens": 9}}, 9),
+    ],
+)
+def test_how_long_a_reply_may_be_is_read_wherever_it_is_set(settings: dict[str, Any], longest: int | None) -> None:
+    assert Endpoint("m", **settings).longest_reply == longest
 
 
 @pytest.mark.parametrize(

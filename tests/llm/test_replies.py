@@ -2,12 +2,12 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, Field, StrictInt
+from pydantic import BaseModel, Field, StrictInt, ValidationInfo, model_validator
 
 from userrl.core import Query
 from userrl.errors import DataError, ReplyError
@@ -37,6 +37,24 @@ def test_a_reply_is_a_verdict_or_a_reply_error(case: dict[str, Any]) -> None:
             parse_reply(case["text"], Verdict)
     else:
         assert parse_reply(case["text"], Verdict).word == case["word"]
+
+
+class Choice(BaseModel):
+    name: str
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self, info: ValidationInfo) -> Self:
+        if info.context and self.name not in info.context["names"]:
+            raise ValueError(f"{self.name!r} is none of {info.context['names']}")
+        return self
+
+
+def test_a_reply_must_fit_the_facts_where_its_model_says_so() -> None:
+    assert parse_reply('{"name": "b"}', Choice, {"names": ["a", "b"]}).name == "b"
+    with pytest.raises(ReplyError, match=r"'c' is none of \['a', 'b'\]"):
+        parse_reply('{"name": "c"}', Choice, {"names": ["a", "b"]})
+    assert parse_reply('{"name": "c"}', Choice).name == "c"
+    assert schema_of(Choice)["properties"].keys() == {"name"}
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationInfo, model_validator
 
 from userrl.core import Query
 from userrl.users.human import HumanSeat
@@ -17,6 +17,16 @@ class Words(BaseModel):
 
 class Verdict(BaseModel):
     word: Literal["Yes", "No", "Maybe"]
+
+
+class Choice(BaseModel):
+    name: str
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self, info: ValidationInfo) -> Self:
+        if info.context and self.name not in info.context["names"]:
+            raise ValueError(f"expected one of {info.context['names']}")
+        return self
 
 
 class Several(BaseModel):
@@ -95,6 +105,12 @@ def test_a_choice_is_read_without_regard_to_case() -> None:
     assert table.answer(Verdict).word == "Maybe"
     assert table.asked == ["you (Yes/No/Maybe)"] * 2
     assert table.hints == ["'perhaps' is not one of them."]
+
+
+def test_a_reply_that_does_not_fit_the_facts_is_asked_for_again() -> None:
+    table = Table(["c", "b"])
+    assert table.answer(Choice, names=["a", "b"]).name == "b"
+    assert table.hints == ["reply: Value error, expected one of ['a', 'b']"]
 
 
 def test_several_fields_are_asked_for_by_what_they_mean() -> None:

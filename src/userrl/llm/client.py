@@ -13,6 +13,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import replace
 from itertools import count
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -23,7 +24,7 @@ from userrl.core import Place
 from userrl.errors import EndpointError, EndpointRefused
 from userrl.llm.endpoint import Endpoint, Role, parse_endpoint
 from userrl.llm.gate import Gate
-from userrl.llm.wire import Completion, Passing, Usage, encode, read_answer
+from userrl.llm.wire import Completion, Passing, Usage, encode, quote, read_answer
 
 __all__ = ["ChatClient", "Client", "Completion", "Endpoint", "Usage", "parse_endpoint"]
 
@@ -136,15 +137,22 @@ class ChatClient:
             EndpointError: any other failure to get a usable answer.
         """
         body = encode(self.endpoint, messages, tools, schema, seed, temperature)
-        began = time.monotonic()
+        began, lost = time.monotonic(), 0
         for tries in count(1):
             try:
-                return await self._once(body)
+                done = await self._once(body)
+                return replace(done, lost=lost) if lost else done
+            except EndpointError as error:
+                error.lost = lost
+                raise
             except Passing as failure:
+                lost += failure.paid
                 if tries > self.endpoint.max_retries and not self._gates[asyncio.get_running_loop()].worth_waiting:
                     times = "once" if tries == 1 else f"{tries} times"
                     took = time.monotonic() - began
-                    raise failure.final(f"{failure.what}; tried {times} in {took:.1f} s. {failure.advice}") from None
+                    final = failure.final(f"{failure.what}; tried {times} in {took:.1f} s. {failure.advice}")
+                    final.lost = lost
+                    raise final from None
                 wait_s = self._pause(failure, tries)
             await asyncio.sleep(wait_s)
         raise AssertionError("unreachable")
@@ -174,13 +182,15 @@ class ChatClient:
             advice = "Start the server there, or name another endpoint as MODEL@URL, e.g. qwen3@http://localhost:8000/v1."
             if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
                 advice = "Play fewer episodes at once, or let the process open more files (ulimit -n)."
-            raise Passing(EndpointRefused, f"Cannot reach {where}: {error}", advice) from None
+            raise Passing(EndpointRefused, f"Cannot reach {where}: {_unreached(error)}", advice) from None
         except TimeoutError:
             advice = "Raise timeout_s, or send fewer requests at once."
-            raise Passing(EndpointError, f"{where} did not answer within {self.endpoint.timeout_s:g} s", advice) from None
+            what = f"{where} did not answer within {self.endpoint.timeout_s:g} s"
+            raise Passing(EndpointError, what, advice, paid=True) from None
         except aiohttp.ClientError as error:
-            problem = f"{type(error).__name__}: {error}"
-            raise Passing(EndpointError, f"The connection to {where} broke ({problem})", "See the server's log.") from None
+            what = f"The connection to {where} broke ({type(error).__name__}: {quote(str(error).encode(), self._key)})"
+            paid = isinstance(error, aiohttp.ClientPayloadError)
+            raise Passing(EndpointError, what, "See the server's log.", paid=paid) from None
         return read_answer(self.endpoint, self._key, self._key_source, status, headers, raw)
 
     def _pause(self, failure: Passing, tries: int) -> float:
@@ -222,6 +232,12 @@ def sampling_seed(endpoint: Endpoint, role: Role, place: Place) -> int | None:
         return None
     text = f"{role}|{place.gym}|{place.task}|{place.attempt}|{place.seed}|{place.turn}"
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=4).digest(), "big") >> 1
+
+
+def _unreached(error: aiohttp.ClientError) -> str:
+    """Why no connection came about, in the system's words: aiohttp's own speak of TLS to a plain http:// URL."""
+    reason = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return getattr(reason, "strerror", None) or str(reason)
 
 
 async def _read(response: aiohttp.ClientResponse, where: str) -> bytes:

@@ -138,6 +138,12 @@ class Endpoint:
         return self.url + _ROUTE
 
     @property
+    def longest_reply(self) -> int | None:
+        """Tokens of a reply at most, as far as the requests say so: `max_tokens`, also where it stands in `extra`."""
+        named = (self.max_tokens, self.extra.get("max_tokens"), self.extra.get("max_completion_tokens"))
+        return max((most for most in named if isinstance(most, int)), default=None)
+
+    @property
     def key_names(self) -> tuple[str, ...]:
         """The variables in which a key for this URL is looked for, in order."""
         names = (self.key_env,) if isinstance(self.key_env, str) else tuple(self.key_env)
@@ -225,16 +231,23 @@ def parse_endpoints(spec: str, role: Role | None = None, **settings: Any) -> lis
         except ValueError:
             share = 0.0
         if not (share > 0 and math.isfinite(share)):
-            raise ConfigError(f"The weight in {part.strip()!r:.80} is {weight!r:.20}; expected a number above 0, as in ...*2.")
+            shown = shown_url(part.strip())
+            weight = shown.rpartition("*")[2]
+            raise ConfigError(f"The weight in {shown!r:.80} is {weight!r:.20}; expected a number above 0, as in ...*2.")
         if found and text.startswith(("http://", "https://")):
             text = f"{found[-1][0].model}@{text}"
         found.append((parse_endpoint(text, role, **settings), share))
     return found
 
 
+def shown_url(text: str) -> str:
+    """A text with a URL as messages show it: without a user name, a password, a query or a fragment, which may hold keys."""
+    return re.sub(r"[?#].*", "?...", re.sub(r"//.*@", "//...@", text, flags=re.DOTALL), flags=re.DOTALL)
+
+
 def _checked_url(url: str) -> str:
     def wrong(what: str) -> ConfigError:
-        shown = re.sub(r"//.*@", "//...@", url, flags=re.DOTALL)[:200]
+        shown = shown_url(url)[:200]
         return ConfigError(
             f"The endpoint URL {shown!r} {what}. Expected a base URL such as {OPENAI_URL} or http://localhost:8000/v1."
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from functools import lru_cache
+from importlib.metadata import version
 from typing import NamedTuple
 
 from userrl.llm.endpoint import Endpoint
@@ -23,6 +25,12 @@ def price_of(endpoint: Endpoint) -> Price | None:
     if endpoint.usd_read is not None or endpoint.usd_written is not None:
         return Price(endpoint.usd_read or 0.0, endpoint.usd_written or 0.0)
     return _listed(endpoint.model, endpoint.url)
+
+
+def source_of(endpoint: Endpoint) -> dict[str, str]:
+    """Where an endpoint's price comes from, and the day (UTC) on which it was looked up: for a run's record."""
+    own = endpoint.usd_read is not None or endpoint.usd_written is not None
+    return {"source": "set" if own else f"genai-prices {version('genai-prices')}", "date": datetime.now(UTC).date().isoformat()}
 
 
 @lru_cache(maxsize=256)

@@ -169,7 +169,8 @@ class Recorded(Around):
             raise  # it stops the run, and says nothing about what a run that goes on will meet
         except EndpointError as error:
             failed = {"model": self.endpoint.model, "error": str(error), "usage": _numbers(error.usage or Usage())}
-            self.replies.put(place, self.role, question, {**failed, "shared": True} if error.shared else failed)
+            more = {"shared": True} if error.shared else {"lost": error.lost} if error.lost else {}
+            self.replies.put(place, self.role, question, {**failed, **more})
             raise
         self.replies.put(place, self.role, question, _line(self.endpoint.model, done, time.perf_counter() - began))
         return done
@@ -181,6 +182,8 @@ def _line(model: str, done: Completion, took_s: float) -> Line:
         line["tool_calls"] = done.tool_calls
     if done.shared:
         line["shared"] = True
+    if done.lost:
+        line["lost"] = done.lost
     if done.finish_reason:
         line["finish_reason"] = done.finish_reason
     if done.reasoning:

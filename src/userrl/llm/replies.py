@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from string import Template
 from typing import Any, TypeVar
@@ -107,16 +108,19 @@ def _fenced(value: Any) -> str:
     return f"<{FENCE}>\n{escaped}\n</{FENCE}>"
 
 
-def parse_reply(text: str, reply: type[R]) -> R:
+def parse_reply(text: str, reply: type[R], facts: Mapping[str, Any] | None = None) -> R:
     """The one JSON object in a reply, plain or with a fence or prose around it, validated.
 
     Raises ReplyError when there is none, or more than one, or it is malformed or does not fit `reply` (a pydantic
     model class, which also says how strict to be). Raw line breaks inside of JSON strings are accepted.
+
+    Args:
+        facts: those of the query, which are the validation context of the model's validators.
     """
     found = _find_object(text)
     adapter: TypeAdapter[R] = _known(reply).adapter
     try:
-        return adapter.validate_json(json.dumps(found))
+        return adapter.validate_json(json.dumps(found), context=facts)
     except RecursionError:
         raise ReplyError("The JSON object is nested too deeply.") from None
     except ValidationError as error:

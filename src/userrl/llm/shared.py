@@ -73,7 +73,7 @@ class Shared(Around):
             raise told from None
         finally:
             del task  # its failure would hold this frame, and this frame it
-        return done if first else replace(done, usage=Usage(), shared=True)
+        return done if first else replace(done, usage=Usage(), shared=True, lost=0)
 
     def _forget_failure(self, key: tuple[Any, ...], task: asyncio.Task[Completion]) -> None:
         if (task.cancelled() or task.exception() is not None) and self._answers.get(key) is task:

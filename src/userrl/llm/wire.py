@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal
+from functools import lru_cache
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, SecretStr, ValidationError
-from pydantic_core import to_json
+from pydantic_core import from_json, to_json
 
 from userrl.errors import EndpointError, EndpointRefused
 from userrl.llm.endpoint import OPENAI_URL, Endpoint
@@ -23,6 +24,7 @@ from userrl.llm.endpoint import OPENAI_URL, Endpoint
 QUOTED = 300
 """Characters of an answer that an error message quotes at most."""
 
+T = TypeVar("T")
 Health = Literal["down", "busy", "well"]
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -53,6 +55,8 @@ class Completion:
     """The model's thinking, where the endpoint shows it."""
     shared: bool = False
     """The answer was paid for by another call."""
+    lost: int = 0
+    """Tries before this answer whose own broke off or came too late, which may have been paid for."""
 
 
 class Passing(Exception):
@@ -60,14 +64,21 @@ class Passing(Exception):
 
     `what` happened, as the middle of a sentence; `advice` is a sentence of its own; `wait_s` is what the
     endpoint asked for; `health` is that of the endpoint: "down", as far as can be told; "busy", taking no more for now; or
-    "well", having failed at this request alone.
+    "well", having failed at this request alone. `paid`: the model may have answered, and the answer was lost.
     """
 
     def __init__(
-        self, final: type[EndpointError], what: str, advice: str, wait_s: float | None = None, health: Health = "down"
+        self,
+        final: type[EndpointError],
+        what: str,
+        advice: str,
+        wait_s: float | None = None,
+        health: Health = "down",
+        *,
+        paid: bool = False,
     ) -> None:
         super().__init__(what)
-        self.final, self.what, self.advice, self.wait_s, self.health = final, what, advice, wait_s, health
+        self.final, self.what, self.advice, self.wait_s, self.health, self.paid = final, what, advice, wait_s, health, paid
 
 
 def clean(text: str) -> str:
@@ -173,10 +184,10 @@ class _Answer(BaseModel):
 def read_answer(
     endpoint: Endpoint, key: SecretStr | None, key_source: str, status: int, headers: Mapping[str, str], raw: bytes
 ) -> Completion:
-    """An HTTP answer as a completion.
+    """An HTTP answer as a completion, in which the key is nowhere repeated (see `redact`).
 
     Raises:
-        Passing: it may be different next time (408, 409, 429, 5xx).
+        Passing: it may be different next time (408, 409, 429, 5xx, a body that breaks off).
         EndpointRefused: no retry will change it (redirects, 401, 402, 403, 404, 405, no quota left).
         EndpointError: any other answer without a usable completion.
     """
@@ -186,11 +197,11 @@ def read_answer(
         except ValidationError:
             answer = None
         if answer is not None and answer.choices:
-            return _completion(endpoint, answer)
+            return _completion(endpoint, answer, key)
     parsed = _parsed(raw)
     complaint = _complaint(parsed)
     if 200 <= status < 300 and complaint is None:
-        return _completion(endpoint, _checked(endpoint, key, parsed, raw))
+        return _completion(endpoint, _checked(endpoint, key, parsed, raw), key)
     said, where = quote(complaint.encode(errors="replace") if complaint else raw, key), str(endpoint)
     if 200 <= status < 300:
         # Gateways report a failure of the model behind them as a success with an error object in it.
@@ -235,6 +246,14 @@ def _parsed(raw: bytes) -> Any:
     return value[0] if isinstance(value, list) and value else value
 
 
+def _broken_off(raw: bytes) -> bool:
+    """Whether an answer is the beginning of JSON, or nothing at all."""
+    try:
+        return not raw or (raw[:1] == b"{" and isinstance(from_json(raw, allow_partial="trailing-strings"), dict))
+    except ValueError:
+        return False
+
+
 def _complaint(parsed: Any) -> str | None:
     """The message of an error answer, whichever of the usual forms it has; empty when none is found in it."""
     if not isinstance(parsed, dict) or parsed.get("choices"):
@@ -254,6 +273,9 @@ def _code(parsed: Any) -> int | None:
 
 
 def _checked(endpoint: Endpoint, key: SecretStr | None, parsed: Any, raw: bytes) -> _Answer:
+    if parsed is None and _broken_off(raw):
+        what = f"{endpoint} sent an answer that breaks off after {len(raw)} bytes"
+        raise Passing(EndpointError, what, "See the server's log.", paid=True)
     if parsed is None:
         raise EndpointError(f"{endpoint} answered {quote(raw, key)}, which is not JSON. Check the URL: it usually ends in /v1.")
     try:
@@ -268,7 +290,7 @@ def _checked(endpoint: Endpoint, key: SecretStr | None, parsed: Any, raw: bytes)
     return answer
 
 
-def _completion(endpoint: Endpoint, answer: _Answer) -> Completion:
+def _completion(endpoint: Endpoint, answer: _Answer, key: SecretStr | None) -> Completion:
     message, usage = answer.choices[0].message, answer.usage or _Usage()
     content = message.content
     if isinstance(content, list):
@@ -276,15 +298,15 @@ def _completion(endpoint: Endpoint, answer: _Answer) -> Completion:
     thought, content = split_thinking(content or message.refusal or "")
     told = message.reasoning_content or message.reasoning
     done = Completion(
-        content=content,
-        tool_calls=tuple(_plain(call) for call in message.tool_calls or ()),
+        content=redact(content, key),
+        tool_calls=tuple(redact(_plain(call), key) for call in message.tool_calls or ()),
         usage=Usage(
             usage.prompt_tokens or 0,
             usage.completion_tokens or 0,
             (usage.completion_tokens_details or _Details()).reasoning_tokens or 0,
         ),
-        finish_reason=answer.choices[0].finish_reason or "",
-        reasoning=told if isinstance(told, str) else thought,
+        finish_reason=redact(answer.choices[0].finish_reason or "", key),
+        reasoning=redact(told if isinstance(told, str) else thought, key),
     )
     if not content.strip() and not done.tool_calls and (done.reasoning or done.usage.thought):
         raise _only_thought(endpoint, done)
@@ -324,11 +346,41 @@ def split_thinking(text: str) -> tuple[str, str]:
     return "\n".join(thoughts), text.lstrip() if thoughts else text
 
 
+def redact(value: T, key: SecretStr | None) -> T:
+    """A value of JSON from an endpoint with `[key]` wherever a text in it repeats the key.
+
+    A key is taken for a placeholder ("EMPTY", "none", "x1"), and let be as it would blot out words, if it has fewer than 8
+    characters, without a digit 12, of letters alone 20.
+    """
+    forms = _forms(key.get_secret_value()) if key is not None else ()
+    redacted: T = _replaced(value, forms) if forms else value
+    return redacted
+
+
+@lru_cache(maxsize=64)
+def _forms(secret: str) -> tuple[str, ...]:
+    """How a key may stand in a text, also in the arguments of a tool call, which are JSON in a string; none of a placeholder."""
+    if len(secret) < (8 if any(c.isdigit() for c in secret) else 20 if secret.isalpha() else 12):
+        return ()
+    escaped = json.dumps(secret)[1:-1]
+    return tuple(dict.fromkeys((secret, escaped, escaped.replace("/", "\\/"))))
+
+
+def _replaced(value: Any, texts: Sequence[str]) -> Any:
+    if isinstance(value, str):
+        for text in texts:
+            value = value.replace(text, "[key]")
+        return value
+    if isinstance(value, Mapping):
+        return {_replaced(name, texts): _replaced(item, texts) for name, item in value.items()}
+    if isinstance(value, Sequence):
+        return [_replaced(item, texts) for item in value]
+    return value
+
+
 def quote(raw: bytes, key: SecretStr | None) -> str:
     """An answer for an error message: short, on one line, without the key."""
-    text = raw.decode(errors="replace")
-    if key is not None:
-        text = text.replace(key.get_secret_value(), "[key]")
+    text = redact(raw.decode(errors="replace"), key)
     text = " ".join(clean(text[: QUOTED * 10]).split())
     if text[:9].lower() == "<!doctype" or text[:5].lower() == "<html":
         return "an HTML page"

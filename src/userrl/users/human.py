@@ -52,7 +52,7 @@ class HumanSeat:
             try:
                 fields = model.model_fields
                 given = {name: self._field(name, field, alone=len(fields) == 1) for name, field in fields.items()}
-                reply = cast(R, model.model_validate(given))
+                reply = cast(R, model.model_validate(given, context=query.facts))
                 self._seen.update(_key(value) for value in given.values())
                 return reply
             except ValidationError as error:

@@ -32,13 +32,13 @@ class LLMSeat:
             seed = sampling_seed(self.client.endpoint, self.role, query.place)
             reply = (await self.client.chat(messages, schema=schema, seed=seed, place=query.place)).content
             try:
-                return parse_reply(reply, query.reply)
+                return parse_reply(reply, query.reply, query.facts)
             except ReplyError as error:
                 problem = str(error)  # the error itself would keep this frame, and so the reply, alive
             messages += _repair(reply, problem)
             reply = (await self.client.chat(messages, schema=schema, seed=seed, place=query.place)).content
             try:
-                return parse_reply(reply, query.reply)
+                return parse_reply(reply, query.reply, query.facts)
             except ReplyError as error:
                 raise ReplyError(
                     f"No usable reply to {query.name!r} from {self.client.endpoint}, also after one repair turn. "
