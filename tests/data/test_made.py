@@ -1,8 +1,10 @@
 """Tasks that are made one by one: what is looked at is made and vouched for, and nothing else."""
 
 import hashlib
+import importlib
 import json
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ def ids(count, seed):
 
 def task(task_id):
     MADE.append(task_id)
-    return Task(task_id, "toy", f"Say {task_id}.", {"word": task_id})
+    return Task(task_id, "toy", f"Say {task_id}.", {"word": task_id, "also": ("\u00e9", 0.1)})
 """
 
 
@@ -47,7 +49,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (package / "__init__.py").write_text("", "utf-8")
     (package / "generate.py").write_text(GENERATOR, "utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("USERRL_CACHE", str(tmp_path / "cache"))
     return package
+
+
+def made_by(folder: Path) -> list[str]:
+    """The ids that the generator was asked for."""
+    ids: list[str] = importlib.import_module(f"{folder.name}.generate").MADE
+    return ids
 
 
 def saved(folder: Path, **change: Any) -> TaskSet:
@@ -98,7 +107,7 @@ def test_an_index_is_read_back_and_refused_when_it_is_another(tmp_path: Path) ->
 
 def test_a_recorded_set_is_loaded_without_making_it_and_checked_by_making_all(folder: Path) -> None:
     tasks = saved(folder)
-    made = __import__(f"{folder.name}.generate", fromlist=["MADE"]).MADE
+    made = made_by(folder)
     made.clear()
     assert [task.prompt for task in tasks.load()[1:3]] == ["Say 3-1.", "Say 3-2."]
     found = tasks.find("3-4")
@@ -112,9 +121,9 @@ def test_a_recorded_set_is_loaded_without_making_it_and_checked_by_making_all(fo
 def test_a_task_that_is_not_the_recorded_one_is_refused_when_it_is_looked_at(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tasks = saved(folder).load()
-    generator = __import__(f"{folder.name}.generate", fromlist=["task"])
-    monkeypatch.setattr(generator, "task", lambda task_id: Task(task_id, "toy", "Say 3-1.", {"word": "3-1"}))
+    tasks, generator = saved(folder).load(), importlib.import_module(f"{folder.name}.generate")
+    right = generator.task("3-1")
+    monkeypatch.setattr(generator, "task", lambda task_id: right)
     assert tasks[1].id == "3-1"
     with pytest.raises(
         DataError, match=r"Task toy/train '3-2': made with SHA-256 .*but the index names .*userrl data record toy"
@@ -144,3 +153,79 @@ def test_an_index_that_was_changed_is_refused_at_once(folder: Path) -> None:
     for use in (tasks.load, tasks.check):
         with pytest.raises(DataError, match=r"train\.index: its SHA-256 is"):
             use()
+
+
+# --- on disk ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_task_is_made_once_and_then_read_from_the_cache_as_it_was(folder: Path) -> None:
+    tasks, made = saved(folder), made_by(folder)
+    first = tasks.made()[2]
+    made.clear()
+    again = tasks.made()[2]
+    assert again is not first and repr(again) == repr(first) and made == []
+    assert list(first.hidden) == ["word", "also"] and first.hidden["also"] == ["\u00e9", 0.1]
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda kept, other: kept.write_bytes(kept.read_bytes()[:-1]),
+        lambda kept, other: kept.write_bytes(b""),
+        lambda kept, other: kept.write_bytes(kept.read_bytes().replace(b"Say", b"Tell")),
+        lambda kept, other: kept.write_bytes(other.read_bytes()),
+        lambda kept, other: kept.write_bytes(b"\xff" * 40),
+        lambda kept, other: kept.unlink(),
+    ],
+    ids=["torn", "empty", "changed", "another", "not text", "gone"],
+)
+def test_a_file_of_the_cache_that_is_not_the_task_is_made_and_written_anew(
+    folder: Path, tmp_path: Path, spoil: Callable[[Path, Path], object]
+) -> None:
+    tasks, made = saved(folder), made_by(folder)
+    index = read_index(folder / "train.index", tasks.index)
+    first = [tasks.made()[i] for i in (0, 1)]
+    kept, other = (tmp_path / "cache" / "tasks" / index[task.id] for task in first)
+    whole = kept.read_bytes()
+    spoil(kept, other)
+    made.clear()
+    assert tasks.made()[0] == first[0] and made == [first[0].id]
+    assert kept.read_bytes() == whole
+
+
+def test_a_change_that_is_recorded_is_seen_in_spite_of_the_cache(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert saved(folder).made()[0].prompt == "Say 3-0."
+    generator = importlib.import_module(f"{folder.name}.generate")
+    monkeypatch.setattr(generator, "task", lambda task_id: Task(task_id, "toy", f"Tell {task_id}."))
+    assert saved(folder).made()[0].prompt == "Tell 3-0."
+
+
+def test_the_index_tells_the_order_of_keys_which_an_agent_may_be_shown(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks, generator = saved(folder), importlib.import_module(f"{folder.name}.generate")
+    right = tasks.made()[0]
+    turned = Task("3-0", "toy", right.prompt, dict(list(right.hidden.items())[::-1]))
+    assert digest([turned]) == digest([right])
+    monkeypatch.setenv("USERRL_CACHE", str(tmp_path / "empty"))
+    monkeypatch.setattr(generator, "task", lambda task_id: turned)
+    with pytest.raises(DataError, match="made with SHA-256"):
+        tasks.made()[0]
+
+
+@pytest.mark.parametrize("place", ["a file", "no home"])
+def test_without_a_place_for_the_cache_tasks_are_made_each_time(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    if place == "a file":
+        (tmp_path / "cache").write_text("", "utf-8")
+    else:
+        monkeypatch.setenv("USERRL_CACHE", "")
+        monkeypatch.setenv("XDG_CACHE_HOME", "")
+        monkeypatch.setattr(Path, "home", homeless)
+    tasks, made = saved(folder), made_by(folder)
+    made.clear()
+    assert [tasks.made()[1].id for _ in range(2)] == ["3-1", "3-1"] == made

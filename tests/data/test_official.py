@@ -15,8 +15,8 @@ import pytest
 
 import official_folder as fixture
 from userrl.core import Action, Episode, Task
-from userrl.data import digest, split_of
-from userrl.data.home import folder_of, home, imported_sets
+from userrl.data import digest, imported_sets, split_of
+from userrl.data.home import cache_home, folder_of, home
 from userrl.data.official import read
 from userrl.data.official_sources import SOURCES
 from userrl.data.official_splits import derived_splits
@@ -306,6 +306,18 @@ def test_the_data_home_is_the_named_folder_else_the_xdg_one_else_under_the_home_
     assert home() == Path("/xdg/userrl")
     monkeypatch.setenv("XDG_DATA_HOME", "relative")
     assert home() == Path("/h/.local/share/userrl")
+
+
+def test_the_cache_is_another_folder_found_in_the_same_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/h")
+    monkeypatch.setenv("USERRL_DATA", "/data")
+    monkeypatch.setenv("USERRL_CACHE", "~/named")
+    assert cache_home() == Path("/h/named")
+    monkeypatch.setenv("USERRL_CACHE", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert cache_home() == Path("/xdg/userrl")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_home() == Path("/h/.cache/userrl")
 
 
 def test_without_any_home_folder_nothing_is_imported_and_an_import_says_what_to_set(

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from userrl.core import Action, Agent, Cast, Episode, Query, Task, Turn
 from userrl.errors import ReplyError, SeatError
-from userrl.evaluate.conformance import Report, assert_conforms, check_gym
+from userrl.evaluate.conformance import Report, _unlike, assert_conforms, check_gym, choices
 from userrl.gyms.base import Gym
 from userrl.gyms.telepathy import Telepathy
 from userrl.scripted import Acting, Scripted
@@ -324,3 +324,49 @@ def test_the_settings_of_a_gym_reach_the_rules() -> None:
 
     assert report(Priced).failures == ()
     assert any("has reward -1.0" in failure for failure in report(Priced, rules={"price": 1.0}).failures)
+
+
+def test_a_choice_must_say_whom_it_goes_to() -> None:
+    class Asking(Riddle):
+        actions: ClassVar[Mapping[str, str]] = {"action": "ask", "answer": "say", "look_up": "read", "search": "find"}
+
+    class Declared(Asking):
+        voices: ClassVar[Mapping[str, str]] = {"look_up": "handbook"}
+
+    class Mistaken(Declared):
+        asks = ("aks",)
+
+    class Text(Declared):
+        answers = "answer"  # type: ignore[assignment]
+
+    [problem] = choices(Asking)
+    assert problem.startswith("the choice 'look_up' is in none of `asks` (said to the user")
+    assert list(choices(Declared)) == []
+    assert any("`asks` names 'aks', which is no choice" in problem for problem in choices(Mistaken))
+    assert any("`answers` is the text 'answer'; expected a tuple" in problem for problem in choices(Text))
+
+
+def test_turns_that_are_others_when_replayed_are_told_by_what_differs() -> None:
+    first = Turn(Action("action", "a" * 300), "The fee was 20 dollars, and more.")
+    now = replace(first, feedback="The fee was 25 dollars, and more.")
+    assert list(_unlike(now, first)) == [
+        "feedback 'The fee was 25 dollars, and more.', first 'The fee was 20 dollars, and more.'"
+    ]
+    assert list(_unlike(first, first)) == []
+
+
+def test_an_undeclared_label_of_an_agent_without_skill_is_caught_and_unseen_ones_are_named() -> None:
+    class Early(Riddle):
+        labels = (*Riddle.labels, "too early")
+
+        async def step(self, episode: Episode, action: Action, cast: Cast) -> Turn:
+            turn = await super().step(episode, action, cast)
+            return replace(turn, label="tooearly") if action.text == "now" else turn
+
+        @classmethod
+        def baselines(cls) -> Mapping[str, Agent]:
+            return {**super().baselines(), "early": Acting(lambda episode: Action("answer", "now"))}
+
+    found = report(Early)
+    assert any("has the label 'tooearly', which is not in the gym's `labels`" in failure for failure in found.failures)
+    assert found.unseen == ("too early",)

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from userrl.core import INVALID, Action, Cast, Episode, Task, Turn
 from userrl.data import digest, write_tasks
 from userrl.errors import ConfigError, DataError, UnknownName
 from userrl.gyms import base
-from userrl.gyms.base import Gym, find, gym_of, held, known, make
+from userrl.gyms.base import GLANCE, Gym, find, gym_of, held, known, make, repeats
 
 TASK = Task("t1", "toy", "Hello.")
 
@@ -189,6 +191,29 @@ def test_broken_imported_tasks_leave_the_built_in_ones_in_use(
 
 def test_texts_are_held_by_a_feedback_whatever_case_and_spacing() -> None:
     assert held(["Next Friday.", "on Monday", "green"], "It is NEXT\n Friday. Not on  monday?") == ("Next Friday.", "on Monday")
+
+
+PIECES = st.sampled_from([*"aAb1éßİıΣς _-?'\n", "\u0301", "word ", "Word, "])
+UNTIMED = settings(deadline=None)
+
+
+def words_of(text: str) -> list[str]:
+    return "".join(c if c.isalnum() else " " for c in text.lower()).split()
+
+
+@UNTIMED
+@given(st.lists(PIECES, max_size=6), st.lists(PIECES, max_size=6), st.sampled_from([0, GLANCE - 3, GLANCE, 3 * GLANCE]))
+def test_a_text_repeats_another_that_has_the_same_words_however_long(one: list[str], other: list[str], more: int) -> None:
+    for before, between, after in (("a" * more, "", ""), ("b " * (more // 2), " ", ""), ("", " ", " . " * more)):
+        text, earlier = (before + between.join(pieces) + after for pieces in (one, other))
+        assert repeats(text, ["no", earlier]) is (words_of(text) == words_of(earlier) or words_of(text) == ["no"])
+
+
+@pytest.mark.parametrize("end", ["", " and more", "!", " ?"])
+def test_long_texts_that_begin_alike_are_read_to_their_end(end: str) -> None:
+    begin = "the same words, " * GLANCE
+    assert repeats(begin, [begin.upper().replace(",", ";") + end]) is (end != " and more")
+    assert not repeats(begin, [])
 
 
 def test_a_query_carries_the_gyms_own_template_its_facts_and_the_turn(foreign: Path) -> None:

@@ -29,8 +29,10 @@ from userrl.gyms.intention.scripted import (
     fixed_order,
     recognize,
 )
+from userrl.llm.fake import FakeClient
 from userrl.rollout import advance, play, run, starts
 from userrl.scripted import Listed, Scripted
+from userrl.users.llm import LLMSeat
 
 GYM, COMPAT = make("intention"), make("intention", compat="userrl")
 TEST = GYM.tasks("test")
@@ -215,6 +217,32 @@ def test_an_index_that_no_detail_has_is_an_error_and_compat_ignores_it() -> None
     with pytest.raises(ReplyError, match="named detail 4; there are 4, numbered from 0"):
         played([0, 4])
     assert played([0, 4], gym=COMPAT).rewards == [1.0]
+
+
+def judged_by(client: FakeClient) -> Cast:
+    """A judge that is a model."""
+    return replace(cast([]), judge=LLMSeat(client, "judge"))
+
+
+def test_a_model_that_names_a_detail_that_is_not_there_is_asked_once_more_and_told_why() -> None:
+    client = FakeClient(['{"addressed": [0, 4], "on_task": true}', '{"addressed": [0], "on_task": true}'])
+    [turn] = asyncio.run(advance(Episode(TASK), Action("action", "When?"), judged_by(client), GYM)).turns
+    assert (turn.reward, turn.facts["new"], len(client.calls)) == (1.0, [0], 2)
+    assert "there is no detail 4; the numbers are 0, 1, 2, 3" in client.calls[1]["messages"][-1]["content"]
+    stubborn = FakeClient(['{"addressed": [4], "on_task": true}'] * 2)
+    with pytest.raises(ReplyError, match=r"^judge: No usable reply .* also after one repair turn"):
+        asyncio.run(advance(Episode(TASK), Action("action", "When?"), judged_by(stubborn), GYM))
+
+
+@pytest.mark.parametrize(
+    ("gym", "reply", "reward"),
+    [(COMPAT, '{"addressed": [0, 4], "on_task": true}', 1.0), (GYM, '{"addressed": [4], "on_task": false}', 0.0)],
+    ids=["compat", "off the task"],
+)
+def test_a_model_is_not_asked_again_where_a_number_too_high_does_not_count(gym: Gym, reply: str, reward: float) -> None:
+    client = FakeClient([reply])
+    [turn] = asyncio.run(advance(Episode(TASK), Action("action", "When?"), judged_by(client), gym)).turns
+    assert (turn.reward, len(client.calls)) == (reward, 1)
 
 
 def test_an_index_named_twice_counts_once_and_twice_under_compat() -> None:

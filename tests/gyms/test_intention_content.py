@@ -10,9 +10,11 @@ from string import Formatter
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from userrl.gyms.intention.generate import OPENINGS, details, domains, lexicons
-from userrl.gyms.intention.lexicon import mentioned, mentions
+from userrl.gyms.intention.lexicon import mentioned
 
 DETAILS, DOMAINS = details(), domains()
 LIKELY = {3: (0.85, 0.95), 2: (0.5, 0.7), 1: (0.3, 0.5)}
@@ -204,9 +206,28 @@ def test_two_domains_differ_in_heads_and_details(one: str, other: str) -> None:
 def test_only_the_own_domain_has_its_subject_in_an_opening(key: str) -> None:
     foreign = [subject for other in DOMAINS if other != key for subject in DOMAINS[other]["subjects"]]
     for text in openings(key):
-        assert not mentions(text, foreign), f"{key}: {text!r} names a subject of another domain."
+        assert not mentioned(text, {key: foreign}), f"{key}: {text!r} names a subject of another domain."
 
 
 def test_clauses_and_plurals_do_not_hide_the_head_of_a_subject() -> None:
     assert head("a farewell party for a colleague") == "party"
     assert head("leg exercises") == "exercises"
+
+
+# --- phrases in a text -----------------------------------------------------------------------------------------------
+
+PHRASES = ["how many", "many", "when", "c++", "'s", "is", "kiss", "straße", "istanbul", "_a_", "à la carte", " to "]
+PIECES = [*PHRASES, *"iıİIsSſßẞkK_ -'+é?", "MANY", "STRASSE", "How", "\n", "\u0301"]
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(st.sampled_from(PIECES), max_size=8), st.sampled_from(["", " ", "-"]))
+def test_phrases_are_found_in_a_text_just_as_a_pattern_for_each_of_them_finds_them(pieces: list[str], between: str) -> None:
+    text = between.join(pieces)
+    wanted = {phrase: [phrase] for phrase in PHRASES} | {"all": PHRASES, "none": []}
+    first = {}
+    for key, phrases in wanted.items():
+        longest_first = sorted(phrases, key=len, reverse=True)
+        if phrases and (match := re.search(rf"\b(?:{'|'.join(map(re.escape, longest_first))})\b", text, re.IGNORECASE)):
+            first[key] = match.start()
+    assert mentioned(text, wanted) == sorted(first, key=lambda key: first[key])

@@ -18,7 +18,7 @@ from rich.status import Status
 from userrl.agents.human import HumanAgent
 from userrl.cli.show import new_table, out, print_episode, safe, say, sentence, tell
 from userrl.core import Action, Agent, Episode, Query
-from userrl.errors import ConfigError, EndpointRefused, RunStopped, SeatError, UserRLError
+from userrl.errors import ConfigError, EndpointRefused, GymError, RunStopped, SeatError, UserRLError
 from userrl.evaluate.talk import answerer, counterpart, readable
 from userrl.gyms.base import Gym, find, gym_of, known
 from userrl.pipeline import seats
@@ -42,7 +42,10 @@ def gyms() -> None:
         try:
             gym = find(name)
             sets = dict(gym.built_in_sets())
-        except (ImportError, AttributeError, UserRLError) as error:
+        except GymError as error:
+            broken[name] = str(error)
+            continue
+        except UserRLError as error:
             broken[name] = f"Gym {name!r} cannot be loaded: {error}"
             continue
         try:
@@ -102,11 +105,19 @@ def play(
 def check_user_seat(gym: str) -> None:
     """Raises ConfigError for a gym in which nobody can be the user."""
     if counterpart(gym) == "gym":
-        others = ", ".join(name for name in sorted(known()) if counterpart(name) == "user")
+        others = ", ".join(name for name in sorted(known()) if _has_user(name))
         raise ConfigError(
             f"Gym {gym!r} asks its user nothing: the rules alone answer the agent, so there is no seat for a user. "
             f"Be the agent (userrl play {gym}), or the user of another gym ({others or 'none is installed'})."
         )
+
+
+def _has_user(gym: str) -> bool:
+    """Never in a gym that cannot be loaded."""
+    try:
+        return counterpart(gym) == "user"
+    except UserRLError:
+        return False
 
 
 async def _play(start: Episode, seat: Seat, agent: str, user: str, judge: str) -> Episode:
@@ -231,7 +242,8 @@ def introduce_agent(gym: type[Gym], start: Episode, *, scripted: bool) -> None:
     rules = gym_of(start)
     if more := rules.system(start.task).removeprefix(rules.template("system").rstrip()).strip():
         out.print(safe(f"\n{more}\n"))
-    out.print(safe(f"You have {start.max_turns} turns and see your rewards at the end. Ctrl-D or Ctrl-C leaves.\n", "dim"))
+    out.print(safe(f"You have {start.max_turns} turns and see your rewards at the end.", "dim"))
+    out.print(safe("? shows the rules that a model is told; Ctrl-D or Ctrl-C leaves.\n", "dim"))
 
 
 def introduce_user(prompt: str, *, judged: bool) -> None:

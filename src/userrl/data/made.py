@@ -6,8 +6,8 @@ A set of some thousand large tasks is slow to make and large to keep. A generato
     task(task_id) -> Task               the task of an id, whatever the set
 
 lets it be a sequence that makes single tasks. They are vouched for one by one: `<split>.index`, beside the manifest, holds
-the digest of each task, and the manifest the SHA-256 of the index. So a task that is played was checked, and only
-`userrl data check` makes the whole set.
+the digest of each task with its keys in order, and the manifest the SHA-256 of the index. So a task that is played was
+checked, and only `userrl data check` makes the whole set. What was made once is kept on disk (see `cache`).
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from typing import overload
 from userrl.core import Task
 from userrl.errors import DataError
 
-KEPT = 64
-"""Tasks of a set that are kept, those looked at last."""
+KEPT = 2
+"""Tasks of a set that are kept in memory, those looked at last: attempts at a task follow each other, and Python's garbage
+collector goes through all that is kept."""
 DIGITS = 16
 """Hexadecimal digits of a task's digest in an index: enough to notice a change. The manifest holds the whole of the set's."""
 

@@ -10,16 +10,19 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources.abc import Traversable
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from userrl.core import Task
+from userrl.data.cache import cached, keep
+from userrl.data.home import folder_of
 from userrl.data.made import DIGITS, Made, index_of, read_index
-from userrl.errors import DataError
+from userrl.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from userrl.data.hidden import HiddenModel
@@ -36,10 +39,10 @@ def split_of(task_id: str) -> Literal["train", "validation", "test"]:
     return "test" if bucket < 2 else "validation" if bucket == 2 else "train"
 
 
-def line(task: Task) -> str:
-    """A task as one canonical JSON line (sorted keys, ASCII, no spaces), without its gym."""
+def line(task: Task, *, sort_keys: bool = True) -> str:
+    """A task as one JSON line (ASCII, no spaces), without its gym: canonical, or with its keys in the order that they have."""
     record = {"id": task.id, "prompt": task.prompt, "hidden": task.hidden}
-    return json.dumps(record, sort_keys=True, separators=(",", ":"))
+    return json.dumps(record, sort_keys=sort_keys, separators=(",", ":"))
 
 
 def digest(tasks: Iterable[Task]) -> str:
@@ -118,10 +121,10 @@ def recorded(tasks: Sequence[Task]) -> Recorded:
     """Goes through the tasks once."""
     whole, digests = hashlib.sha256(), {}
     for task in tasks:
-        row = line(task).encode() + b"\n"
-        whole.update(row)
-        digests[task.id] = hashlib.sha256(row).hexdigest()
-    return Recorded(len(tasks), whole.hexdigest(), index_of(digests) if isinstance(tasks, Made) else "")
+        whole.update(line(task).encode() + b"\n")
+        if isinstance(tasks, Made):
+            digests[task.id] = hashlib.sha256(line(task, sort_keys=False).encode()).hexdigest()
+    return Recorded(len(tasks), whole.hexdigest(), index_of(digests))
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,8 @@ class TaskSet:
     """What the hidden parts must hold."""
     index: str = ""
     """SHA-256 of the set's index, where its tasks are made one by one."""
+    overlaps: tuple[str, ...] = ()
+    """Splits with which it shares tasks on purpose."""
 
     def load(self) -> Sequence[Task]:
         """The tasks. Raises DataError when they are not the ones that the manifest names, or imported and not as `model` says.
@@ -178,18 +183,21 @@ class TaskSet:
         return [fitting(task) for task in generator.tasks(**self.recipe)]
 
     def made(self) -> Made:
-        """The tasks of a set with an index, each checked against it when it is made."""
+        """The tasks of a set with an index, each checked against it when it is made, or found in the cache."""
         index = read_index(self.folder / f"{self.split}.index", self.index)
         generator = importlib.import_module(f"{self.module}.generate")
 
         def vouched(task_id: str) -> Task:
-            task: Task = generator.task(task_id)
-            if (found := digest([task])[:DIGITS]) != index[task_id]:
-                raise DataError(
-                    f"Task {self.gym}/{self.split} {task_id!r}: made with SHA-256 {found}…, but the index names "
-                    f"{index[task_id]}…. {self._mend()}"
-                )
-            return task
+            text = cached(index[task_id])
+            if text is None:
+                text = line(generator.task(task_id), sort_keys=False)
+                if (found := hashlib.sha256(text.encode()).hexdigest()[:DIGITS]) != index[task_id]:
+                    raise DataError(
+                        f"Task {self.gym}/{self.split} {task_id!r}: made with SHA-256 {found}…, but the index names "
+                        f"{index[task_id]}…. {self._mend()}"
+                    )
+                keep(index[task_id], text)
+            return _task(text, f"{self.gym}/{self.split}", self.gym)
 
         return Made(index, vouched)
 
@@ -217,18 +225,78 @@ class TaskSet:
 
     @staticmethod
     def read_manifest(gym: str, folder: Traversable, module: str, model: type[HiddenModel] | None = None) -> dict[str, TaskSet]:
+        """Split -> task set, of the manifest in a folder. Raises DataError."""
+        try:
+            document = json.loads((folder / "manifest.json").read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise _no_manifest(folder, error) from error
+        return TaskSet.parse(document, gym, folder, module, model)
+
+    @staticmethod
+    def parse(
+        document: Any, gym: str, folder: Traversable, module: str, model: type[HiddenModel] | None = None
+    ) -> dict[str, TaskSet]:
+        """Split -> task set, of a manifest's document. Raises DataError."""
+
         def read(split: str, e: Mapping[str, Any]) -> TaskSet:
             told = (e["count"], e["sha256"], e["license"], e["source"])
-            return TaskSet(gym, split, *told, folder, module, e.get("recipe"), model, e.get("index", ""))
+            return TaskSet(
+                gym, split, *told, folder, module, e.get("recipe"), model, e.get("index", ""), tuple(e.get("overlaps", ()))
+            )
 
         try:
-            entries = json.loads((folder / "manifest.json").read_text("utf-8"))["sets"]
-            return {split: read(split, entry) for split, entry in entries.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise DataError(
-                f"{folder}/manifest.json: {type(error).__name__}: {error}. "
-                f"Expected {{'sets': {{split: {{count, sha256, license, source}}}}}}."
-            ) from error
+            return {split: read(split, entry) for split, entry in document["sets"].items()}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise _no_manifest(folder, error) from error
+
+
+def _no_manifest(folder: Traversable, error: Exception) -> DataError:
+    return DataError(
+        f"{folder}/manifest.json: {type(error).__name__}: {error}. "
+        f"Expected {{'sets': {{split: {{count, sha256, license, source}}}}}}."
+    )
+
+
+def shared(sets: Mapping[str, TaskSet], tasks: Mapping[str, Sequence[Task]]) -> Iterator[tuple[str, str]]:
+    """(split, what is wrong) where two splits share a task that has the same id, or another and else is the same.
+
+    Of tasks that are made one by one only the ids are compared. Splits whose manifest entry names the other in `overlaps`
+    may share tasks.
+
+    Args:
+        tasks: split -> its tasks, as far as they are to be compared.
+    """
+    contents = {split: _contents(of) for split, of in tasks.items()}
+    for first, second in combinations(tasks, 2):
+        common = [key for key in contents[second] if key in contents[first]]
+        if not common or first in sets[second].overlaps or second in sets[first].overlaps:
+            continue
+        here, there = contents[second][common[0]], contents[first][common[0]]
+        what = f"task {here!r} is" if here == there else f"task {here!r} has another id, but else is {there!r}, which is"
+        more = f" (and {len({contents[second][key] for key in common}) - 1} more)" if len(common) > 2 else ""
+        yield (
+            second,
+            (
+                f"{what} in the split {first!r}, too{more}. Who trains on one split must not be tested on it: remove it from one "
+                f'of them, or if it is meant, give the entry of {second!r} in the manifest "overlaps": ["{first}"].'
+            ),
+        )
+
+
+def _contents(tasks: Sequence[Task]) -> dict[str, str]:
+    """What tells tasks of two splits apart -> the task's id: the id, and a digest of all else."""
+    if isinstance(tasks, Made):
+        return {task_id: task_id for task_id in tasks.ids}
+    ids = {task.id: task.id for task in tasks}
+    return ids | {digest([replace(task, id="")]): task.id for task in tasks}
+
+
+def unlisted(gym: str, folder: Traversable, sets: Collection[str]) -> dict[str, str]:
+    """Split -> what to do about it, for files of tasks that the manifest does not name."""
+    names = sorted(file.name for file in folder.iterdir() if file.name.endswith(".jsonl"))
+    mend = f"so no command sees it. Add it with `userrl data record {gym}`."
+    found = {name.removesuffix(".jsonl"): f"{folder / name} is not in the manifest, {mend}" for name in names}
+    return {split: said for split, said in found.items() if split not in sets}
 
 
 @cache
@@ -236,3 +304,18 @@ def _load(gym: str, split: str, folder: Traversable, module: str, sha256: str, m
     """`sha256` is here so that a set that was imported anew is read anew."""
     tasks = TaskSet.read_manifest(gym, folder, module, model)[split]
     return tasks.made() if tasks.index else tuple(tasks.check())
+
+
+def imported_sets(gym: str, module: str, model: type[HiddenModel] | None = None) -> Mapping[str, TaskSet]:
+    """Split name -> imported task set of a gym; none where nothing was imported. Raises DataError for a broken manifest."""
+    try:
+        folder = folder_of(gym)
+    except ConfigError:
+        return {}
+    if not (folder / "manifest.json").exists():
+        return {}
+    try:
+        return TaskSet.read_manifest(gym, folder, module, model)
+    except DataError as error:
+        mend = f"Import the official data again (`userrl data import userrl PATH`), or delete the folder {folder}."
+        raise DataError(f"{error} {mend}") from error

@@ -5,8 +5,9 @@
     def test_my_gym_conforms() -> None:
         assert_conforms("my_gym")
 
-The gym's expert, its "random" baseline and a hostile agent (`hostile.ATTACKS`) play tasks against its scripted cast. Then:
+The gym's expert, its baselines and a hostile agent (`hostile.ATTACKS`) play tasks against its scripted cast. Then:
 
+- each choice says whom it goes to (`Gym.asks`), and no task is in two splits;
 - rewards are finite, within `reward_range`, and sum to at most `reachable`;
 - an episode ends by the rules or by the turn limit, nothing comes after its end, and labels are declared ones;
 - an invalid action costs a turn, earns 0 and ends nothing; no action makes the rules crash;
@@ -26,14 +27,16 @@ import asyncio
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
-from userrl.core import DEFAULT_MAX_TURNS, INVALID, Action, Agent, Cast, Episode, Query, Task
+from userrl.core import DEFAULT_MAX_TURNS, INVALID, Action, Agent, Cast, Episode, Query, Task, Turn
+from userrl.data.sets import shared, unlisted
 from userrl.errors import ReplyError
 from userrl.evaluate.hostile import ATTACKS, Modelled, attempt, gains, hostile_actions, hosts, parroted, said
-from userrl.gyms.base import Gym, find
+from userrl.gyms.base import FINISH, Gym, find
 from userrl.rollout import advance, play
 from userrl.store import from_record, to_record
 
@@ -41,11 +44,15 @@ SECRET_LENGTH = 12
 """Characters from which on any hidden text is looked for; shorter ones ("red", "Monday") occur by chance."""
 NAME_LENGTH = 3
 """Characters from which on a text of the gym's `secrets` is looked for, as whole words."""
+SEARCH = "search"
+"""The choice by whose name it is clear that it needs no person."""
 TASKS_PER_SPLIT = 2
 TASKS_PER_ATTACK = 4
 """Tasks that each attack meets at least, where there are so many."""
 TOLERANCE = 1e-6
 """By which rewards may sum to more than `reachable`."""
+
+_VARIES = re.compile(r"'[^']*'|\"[^\"]*\"|\d+(\.\d+)?")
 
 R = TypeVar("R")
 
@@ -60,6 +67,22 @@ class Report:
     turns: int
     failures: tuple[str, ...] = ()
     """Who played which task, and what was wrong; each said once. Empty for a gym that conforms."""
+    unseen: tuple[str, ...] = ()
+    """Labels of the gym that no turn carried, so that nobody knows whether its rules spell them alike. No failure."""
+
+    def causes(self) -> Mapping[str, int]:
+        """The first failure of each kind -> how many there are of it.
+
+        Of one kind are crashes in the same line, and what was wrong with tasks if it differs in quoted texts and numbers only.
+        """
+        first: dict[str, str] = {}
+        counts: Counter[str] = Counter()
+        for failure in self.failures:
+            where, _, problem = failure.partition(": ")
+            _, _, crashed = problem.partition("crashed with ")
+            kind = crashed or (_VARIES.sub("…", problem) if " on task " in where else failure)
+            counts[first.setdefault(kind, failure)] += 1
+        return counts
 
 
 def check_gym(
@@ -90,12 +113,17 @@ def check_gym(
     kind = find(gym) if isinstance(gym, str) else gym
     chosen = tasks_to_check(kind, tasks) if isinstance(tasks, str) else tasks
     trial = _Trial(kind(**(rules or {})), cast or kind.cast(), attacks)
+    trial.fail("the gym", choices(kind))
+    if isinstance(tasks, str):
+        trial.fail("the tasks", set_problems(kind))
     if not chosen:
         trial.failures["there are no tasks to play"] = None
     starts = [Episode(task, seed=seed, max_turns=max_turns, rules=rules or {}) for task in chosen]
-    agents = {"expert": kind.expert(), "random": kind.baselines()["random"]}
-    asyncio.run(trial.run(starts, agents, watch))
-    return Report(kind.name, len(chosen), trial.episodes, trial.turns, tuple(trial.failures))
+    baselines = dict(kind.baselines())
+    agents = {"expert": kind.expert(), "random": baselines.pop("random")}
+    asyncio.run(trial.run(starts, agents, baselines, watch))
+    unseen = tuple(label for label in kind.labels if label not in (*trial.labels, FINISH, INVALID))
+    return Report(kind.name, len(chosen), trial.episodes, trial.turns, tuple(trial.failures), unseen)
 
 
 def tasks_to_check(gym: type[Gym], which: Literal["sample", "all"]) -> list[Task]:
@@ -104,6 +132,13 @@ def tasks_to_check(gym: type[Gym], which: Literal["sample", "all"]) -> list[Task
     if which == "all":
         return [task for split in splits if not split.startswith("demo") for task in gym.tasks(split)]
     return [task for split in splits for task in gym.tasks(split)[:TASKS_PER_SPLIT]]
+
+
+def set_problems(gym: type[Gym]) -> list[str]:
+    """What is wrong between the built-in splits: files of none, and tasks of more than one."""
+    sets = gym.built_in_sets()
+    splits = {split: tasks.load() for split, tasks in sets.items()}
+    return [*unlisted(gym.name, gym.room() / "tasks", sets).values(), *(said for _, said in shared(sets, splits))]
 
 
 def assert_conforms(gym: str | type[Gym], **options: Any) -> Report:
@@ -127,13 +162,22 @@ class _Trial:
     turns: int = 0
     failures: dict[str, None] = field(default_factory=dict)
     """As an ordered set."""
+    labels: set[str] = field(default_factory=set)
+    """Those seen."""
 
     async def run(
-        self, starts: Sequence[Episode], agents: Mapping[str, Agent], watch: Callable[[int, int, int], None] | None
+        self,
+        starts: Sequence[Episode],
+        agents: Mapping[str, Agent],
+        others: Mapping[str, Agent],
+        watch: Callable[[int, int, int], None] | None,
     ) -> None:
+        """The `others` play, and no more: no seat fails for them, and nobody attacks where they acted."""
         self.fail("the system message", systems(self.gym, [start.task for start in starts]))
         for number, start in enumerate(starts):
             played = [await self.play(name, start, agent) for name, agent in agents.items()]
+            for name, agent in others.items():
+                await self.play(name, start, agent)
             for name, agent in agents.items():
                 for role in ("user", "judge"):
                     await self.play_with_failing(role, name, start, agent)
@@ -153,7 +197,7 @@ class _Trial:
         where = f"{name} on task {start.task.id}"
         episode = await attempt(play(start, agent, self.cast, self.gym))
         if isinstance(episode, Exception):
-            self.fail(where, [f"crashed with {said(episode)}"])
+            self.fail(where, [f"crashed with {said(self.gym, episode)}"])
             return None
         if episode.stop == "error":
             self.fail(where, [f"ended as an error although nobody was made to fail: {episode.error}"])
@@ -167,7 +211,7 @@ class _Trial:
         for action in hostile_actions(self.gym, attacks):
             result = await attempt(advance(episode, action, self.cast, self.gym))
             if isinstance(result, Exception):
-                problem = f"{action.kind!r} with {(action.text or action.raw)!r:.50} crashed with {said(result)}"
+                problem = f"{action.kind!r} with {(action.text or action.raw)!r:.50} crashed with {said(self.gym, result)}"
                 self.fail(where, [problem])
             else:
                 episode = result
@@ -185,7 +229,7 @@ class _Trial:
         where = f"{name} on task {start.task.id} with a failing {role}"
         episode = await attempt(play(start, agent, replace(self.cast, **{role: failing}), self.gym))
         if isinstance(episode, Exception):
-            return self.fail(where, [f"crashed with {said(episode)}"])
+            return self.fail(where, [f"crashed with {said(self.gym, episode)}"])
         if failing.asked and episode.stop != "error":
             problem = f"the {role} failed, but the episode went on ({episode.stop}); let a failure pass through `step`"
             self.fail(where, [problem])
@@ -194,6 +238,7 @@ class _Trial:
     async def examine(self, where: str, episode: Episode) -> None:
         self.episodes += 1
         self.turns += len(episode.turns)
+        self.labels.update(turn.label for turn in episode.turns)
         for check in CHECKS:
             self.fail(where, check(self.gym, episode))
         user, judge = Modelled(self.cast.user, "user"), Modelled(self.cast.judge, "judge")
@@ -214,6 +259,22 @@ class _Failing:
         raise ReplyError("made to fail by the conformance test")
 
 
+def choices(gym: type[Gym]) -> Iterator[str]:
+    """Figures and screens know of each choice whom it goes to; see `Gym.asks`."""
+    declared = {name: getattr(gym, name) for name in ("asks", "answers")}
+    for name, kinds in declared.items():
+        if isinstance(kinds, str):
+            yield f"`{name}` is the text {kinds!r}; expected a tuple of choices, as in ({kinds!r},)"
+        elif unknown := [kind for kind in kinds if kind not in (*gym.actions, *getattr(Gym, name))]:
+            yield f"`{name}` names {unknown[0]!r}, which is no choice of the gym; expected some of {', '.join(gym.actions)}"
+    for kind in gym.actions:
+        if not any(kind in kinds for kinds in (*declared.values(), gym.voices, [SEARCH])):
+            yield (
+                f"the choice {kind!r} is in none of `asks` (said to the user, who replies), `answers` (handed in, for somebody "
+                f"to judge) and `voices` (answered by somebody else), so reports could not tell what it asks of the user"
+            )
+
+
 # --- checks: each is one small function and one line in a table ------------------------------------------------
 
 
@@ -231,7 +292,7 @@ def rewards_fit(gym: Gym, episode: Episode) -> Iterator[str]:
 def ends_well(gym: Gym, episode: Episode) -> Iterator[str]:
     """Within the turn limit, with nothing after the end, reported as one of the two, and with declared labels."""
     ended = gym.ended(episode)
-    if not gym.compat and ended != (episode.stop == "done", episode.stop == "turn_limit"):
+    if not gym.compat and ended != (episode.stop == "done", episode.stop in ("turn_limit", "window")):
         yield f"`ended` says (terminated, truncated) = {ended} of an episode with stop={episode.stop!r}"
     if len(episode.turns) > episode.max_turns:
         yield f"has {len(episode.turns)} turns, above the limit of {episode.max_turns}"
@@ -318,11 +379,22 @@ async def replays(gym: Gym, cast: Cast, episode: Episode) -> list[str]:
     for number, turn in enumerate(episode.turns):
         result = await attempt(_advance_through_json(again, turn.action, cast, gym))
         if isinstance(result, Exception):
-            return [f"turn {number}, replayed, crashed with {said(result)}"]
+            return [f"turn {number}, replayed, crashed with {said(gym, result)}"]
         again = result
         if again.turns[-1] != turn:
-            return [f"turn {number}, replayed, is another: {again.turns[-1]!r:.120}, first {turn!r:.120}"]
+            return [f"turn {number}, replayed, is another: {'; '.join(_unlike(again.turns[-1], turn))}"]
     return []
+
+
+def _unlike(now: Turn, then: Turn) -> Iterator[str]:
+    """The fields in which two turns differ, from shortly before the first difference on."""
+    for field_ in fields(Turn):
+        first, second = repr(getattr(now, field_.name)), repr(getattr(then, field_.name))
+        if first != second:
+            at = next((i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second)))
+            at = max(at - 20, 0)
+            gap = "…" if at else ""
+            yield f"{field_.name} {gap}{first[at : at + 80]}, first {gap}{second[at : at + 80]}"
 
 
 async def _advance_through_json(episode: Episode, action: Action, cast: Cast, gym: Gym) -> Episode:

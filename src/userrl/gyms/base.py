@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import pkgutil
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import metadata, resources
 from importlib.resources.abc import Traversable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from userrl.core import INVALID, Action, Agent, Cast, Episode, Query, Task, Turn
 from userrl.data import TaskSet, imported_sets
 from userrl.data.sets import OFFICIAL
-from userrl.errors import ConfigError, UnknownName
+from userrl.errors import ConfigError, GymError, UnknownName, UserRLError, crash
 
 if TYPE_CHECKING:
     from userrl.data.hidden import HiddenModel
@@ -36,11 +38,17 @@ class Gym(ABC):
     summary: ClassVar[str]
     """One line for people: what the agent has to do."""
     actions: ClassVar[Mapping[str, str]]
-    """Choice -> one line that tells the agent what it does. A subset of action, answer, search."""
+    """Choice -> one line that tells the agent what it does. Built-in gyms call theirs action, answer and search; a gym
+    with other names says what they are in `asks`, `answers` and `voices`."""
+    asks: ClassVar[tuple[str, ...]] = ("action",)
+    """Choices that say something to the user, who replies: questions, in the figures of what an episode asks of its user."""
+    answers: ClassVar[tuple[str, ...]] = ("answer",)
+    """Choices that hand something in which a person would have to judge: turns that need a person, though no questions."""
     labels: ClassVar[tuple[str, ...]] = ()
     """The labels that turns of this gym carry, in the order in which reports show them."""
     voices: ClassVar[Mapping[str, str]] = {}
-    """Choice -> who answers it on screens for people, where that is not the user (tau: tools answer a call)."""
+    """Choice -> who answers it on screens for people, where that is not the user (tau: tools answer a call). One that is
+    in neither `asks` nor `answers` needs nobody."""
     settings: ClassVar[Mapping[str, Any]] = {}
     """The gym's own knobs and their defaults; `make(name, knob=value)` changes them."""
     secrets: ClassVar[tuple[str, ...]] = ()
@@ -85,7 +93,7 @@ class Gym(ABC):
 
     def score(self, episode: Episode) -> float:
         """What an episode is worth in reports. Default: the sum of its rewards."""
-        return sum(episode.rewards)
+        return math.fsum(episode.rewards)  # exact, so that equal rewards in another order are no difference
 
     def best_score(self, task: Task, max_turns: int) -> float:
         """The largest score an episode of this task can have; reports give scores as shares of it."""
@@ -94,6 +102,14 @@ class Gym(ABC):
     def subsets(self, task: Task) -> tuple[str, ...]:
         """Names of parts of the task sets that this task belongs to, and that reports score apart, too. Default: none."""
         return ()
+
+    @classmethod
+    def matter(cls, task: Task) -> Mapping[Literal["prompt", "errand", "hidden"], Any]:
+        """What makes two tasks the same: one that equals a held-out task in any of these, or nearly does, is not trained on.
+
+        Default: the prompt, and all that is hidden. A prompt that only opens a talk, whatever it is about, is left out.
+        """
+        return {"prompt": task.prompt, "hidden": task.hidden}
 
     def idle(self, task: Task) -> float | None:
         """The score of an agent that does nothing but end the episode, which reports then show. None: not worth telling."""
@@ -107,7 +123,7 @@ class Gym(ABC):
         """(terminated, truncated). Never both, except under compat, where the original reports both."""
         if self.compat and episode.turns:
             return episode.turns[-1].done, len(episode.turns) >= episode.max_turns
-        return episode.stop == "done", episode.stop == "turn_limit"
+        return episode.stop == "done", episode.stop in ("turn_limit", "window")
 
     # --- what every gym has --------------------------------------------------------------------------------
 
@@ -144,7 +160,7 @@ class Gym(ABC):
     @classmethod
     def built_in_sets(cls) -> Mapping[str, TaskSet]:
         """Split name -> task set, from the folder's `tasks/manifest.json`."""
-        return TaskSet.read_manifest(cls.name, cls.room() / "tasks", cls.__module__, cls.hidden_model)
+        return sets_in_room(cls)
 
     @classmethod
     def sets(cls) -> Mapping[str, TaskSet]:
@@ -217,6 +233,35 @@ def held(texts: Iterable[str], feedback: str) -> tuple[str, ...]:
     return tuple(text for text in texts if " ".join(text.casefold().split()) in within)
 
 
+def repeats(text: str, earlier: Iterable[str]) -> bool:
+    """Whether a text has the same words as one of the earlier ones, whatever their case and what stands between them."""
+    words = _words(text)
+
+    def same(other: str) -> bool:
+        if len(other) > GLANCE:
+            start = _words(other[:GLANCE])[:-1]  # the last word may be cut
+            if start != words[: len(start)]:
+                return False
+        return _words(other) == words
+
+    return any(map(same, earlier))
+
+
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
+
+
+_WORD = re.compile(r"[^\W_]+")
+GLANCE = 1000
+"""Characters by which most texts are told apart, so that long ones need not be read to their end."""
+
+
+@cache
+def sets_in_room(gym: type[Gym]) -> Mapping[str, TaskSet]:
+    """The built-in task sets of a gym. Its manifest is read once in a process; who writes one clears this cache."""
+    return TaskSet.read_manifest(gym.name, gym.room() / "tasks", gym.__module__, gym.hidden_model)
+
+
 @cache
 def _template(module: str, name: str) -> str:
     return (resources.files(module) / "prompts" / f"{name}.md").read_text("utf-8")
@@ -235,14 +280,19 @@ def known() -> dict[str, str]:
 
 @cache
 def find(name: str) -> type[Gym]:
-    """The class of the gym of that name."""
+    """The class of the gym of that name. Raises UnknownName, and GymError where its package cannot be loaded."""
     if name not in known():
         raise UnknownName("gym", name, known(), "`userrl gyms` lists them.")
     module_name, _, class_name = known()[name].partition(":")
-    module = importlib.import_module(module_name)
-    if class_name:
-        gym: type[Gym] = getattr(module, class_name)
-        return gym
+    try:
+        module = importlib.import_module(module_name)
+        if class_name:
+            gym: type[Gym] = getattr(module, class_name)
+            return gym
+    except UserRLError:
+        raise
+    except Exception as error:
+        raise GymError(f"Gym {name!r} cannot be loaded: {crash(error, module_name)}") from error
     classes = [c for c in vars(module).values() if isinstance(c, type) and issubclass(c, Gym) and c.__module__ == module_name]
     if len(classes) != 1:
         raise ConfigError(
@@ -250,6 +300,15 @@ def find(name: str) -> type[Gym]:
             f"Name it in the entry point: '{module_name}:Class'."
         )
     return classes[0]
+
+
+def crashed_gym(error: BaseException) -> GymError | None:
+    """The error of the gym of another package in whose code an exception arose; None where there is no such gym."""
+    for name, place in known().items():
+        module = place.partition(":")[0]
+        if not module.startswith("userrl.") and (told := crash(error, module)) != crash(error, ""):
+            return GymError(f"Gym {name!r} crashed with {told}. Mend it; `userrl check gyms {name}` looks for more.")
+    return None
 
 
 def gym_of(episode: Episode) -> Gym:

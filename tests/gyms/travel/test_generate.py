@@ -22,8 +22,8 @@ from userrl.gyms.base import find
 from userrl.gyms.travel import generate
 from userrl.gyms.travel.generate import FAMILIES, ids, shares, task
 from userrl.gyms.travel.listening import matching
-from userrl.gyms.travel.options import PLACE_AND_DATE
-from userrl.gyms.travel.preferences import bank, cost
+from userrl.gyms.travel.options import PLACE_AND_DATE, cost
+from userrl.gyms.travel.preferences import bank
 from userrl.gyms.travel.proof import prove
 from userrl.gyms.travel.stock import Where, airline_codes, hours, in_reach, kilometers, price_range, stopovers
 from userrl.gyms.travel.stories import content, listed, nth, spoken_day, started
@@ -115,7 +115,8 @@ def test_a_family_that_there_is_not_is_named() -> None:
         ids(1, {"55": 3})
 
 
-def test_only_the_tasks_that_are_looked_at_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_tasks_that_are_looked_at_are_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("USERRL_CACHE", str(tmp_path))
     made: list[str] = []
 
     def counting(task_id: str) -> Task:
@@ -130,6 +131,8 @@ def test_only_the_tasks_that_are_looked_at_are_made(monkeypatch: pytest.MonkeyPa
     made.clear()
     found = GYM.built_in_sets()["validation"].made().task(wanted)
     assert found.id == wanted and made == [wanted]
+    again = GYM.built_in_sets()["validation"].made().task(wanted)
+    assert repr(again) == repr(found) == repr(task(wanted)) and made == [wanted]
 
 
 def test_a_task_is_found_by_its_id() -> None:

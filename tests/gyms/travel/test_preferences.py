@@ -3,6 +3,7 @@
 import json
 import random
 import re
+from datetime import date
 from itertools import combinations, permutations
 from pathlib import Path
 from typing import Any
@@ -13,18 +14,8 @@ import userrl.gyms.travel
 from userrl.errors import DataError, UnknownName
 from userrl.gyms.travel.listening import hear, plain
 from userrl.gyms.travel.options import FIELDS, LETTERS, PLACE_AND_DATE, STARS, check_option, cost, put_cost, read, write
-from userrl.gyms.travel.preferences import (
-    FORMS,
-    Preference,
-    agree,
-    bank,
-    categories,
-    fill,
-    hints_of,
-    load,
-    put,
-    recognize,
-)
+from userrl.gyms.travel.preferences import FORMS, Preference, agree, bank, categories, hints_of, load, recognize
+from userrl.gyms.travel.stock import Where, stock
 
 FILE = Path(userrl.gyms.travel.__file__).parent / "words" / "preferences.json"
 HINTS = [(hint, preference) for preference in bank().values() for hint in preference.hints]
@@ -70,11 +61,11 @@ BARE: dict[str, dict[str, Any]] = {
 }
 
 
-def option(aspect: str, rng: random.Random) -> dict[str, Any]:
-    """One with drawn properties."""
-    made = json.loads(json.dumps(BARE[aspect])) | dict.fromkeys(PLACE_AND_DATE[aspect], "somewhere")
-    for category in categories(aspect).values():
-        fill(made, category, rng)
+def option(aspect: str, rng: random.Random, *wishes: tuple[Preference, bool]) -> dict[str, Any]:
+    """One with drawn properties, for which these preferences hold or not."""
+    days = (date(2025, 5, 3),) if aspect == "restaurant" else (date(2025, 5, 3), date(2025, 5, 6))
+    name = "Somewhere" if "name" in FIELDS[aspect] else ""
+    made = stock(Where(aspect, "Porto", "Oslo", days, 1), name, {p.category: (p, holds) for p, holds in wishes}, rng)
     return {"id": f"{LETTERS[aspect]}1", **made}
 
 
@@ -235,21 +226,19 @@ def _fits(found: Any, values: Any) -> bool:
 def test_a_preference_can_be_made_to_hold_and_to_fail(preference: Preference) -> None:
     rng = random.Random(preference.key)
     for holds in (True, False) * 5:
-        made = option(preference.aspect, rng)
-        put(made, preference, holds, rng)
+        made = option(preference.aspect, rng, (preference, holds))
         assert preference.holds(made) is holds
         check_option(preference.aspect, made)
 
 
 @pytest.mark.parametrize("aspect", FIELDS)
-def test_putting_a_preference_leaves_those_of_other_categories_alone(aspect: str) -> None:
+def test_preferences_of_different_categories_do_not_bear_on_each_other(aspect: str) -> None:
     rng = random.Random(11)
     for one, other in permutations(of(aspect), 2):
         if one.category == other.category:
             continue
-        made, first, then = option(aspect, rng), rng.random() < 0.5, rng.random() < 0.5
-        put(made, one, first, rng)
-        put(made, other, then, rng)
+        first, then = rng.random() < 0.5, rng.random() < 0.5
+        made = option(aspect, rng, (one, first), (other, then))
         assert (one.holds(made), other.holds(made)) == (first, then), (one.key, other.key, made)
 
 
@@ -261,12 +250,10 @@ def test_preferences_of_one_category_do_not_all_hold_alike() -> None:
             assert any(holds[one.key] != holds[other.key] for holds in seen), (one.key, other.key)
 
 
-def test_putting_draws_the_same_for_the_same_seed() -> None:
-    preference = bank()["flight.layover.visit"]
-    made = [option("flight", random.Random(5)) for _ in range(2)]
-    for one in made:
-        put(one, preference, True, random.Random(6))
-    assert made[0] == made[1]
+def test_an_option_is_the_same_for_the_same_seed() -> None:
+    wish = (bank()["flight.layover.visit"], True)
+    made = [option("flight", random.Random(seed), wish) for seed in (5, 5, 6)]
+    assert made[0] == made[1] != made[2]
 
 
 def test_a_stop_keeps_the_ends_of_the_path_and_the_hours_in_the_air() -> None:

@@ -10,7 +10,8 @@ import pytest
 from userrl.core import Task
 from userrl.errors import DataError
 from userrl.gyms.travel.generate import task
-from userrl.gyms.travel.preferences import bank, put_cost
+from userrl.gyms.travel.options import put_cost
+from userrl.gyms.travel.preferences import bank
 from userrl.gyms.travel.proof import faults, prove
 
 Hidden = dict[str, Any]

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from userrl.core import Action, Cast, Episode, Query, Task
+from userrl.core import Action, Cast, Episode, Query, Task, Turn
 from userrl.errors import ConfigError, ReplyError, UnknownName
 from userrl.evaluate.metrics import share, summarize, total
 from userrl.gyms.base import FINISH, Gym, make
 from userrl.gyms.travel import ANSWER, NOTHING_LEFT, REWARDS, SEARCH, SEARCH_DOWN, TALK, TOO_VAGUE, Match, Talk, Words
+from userrl.llm.fake import FakeClient
 from userrl.rollout import advance
 from userrl.scripted import Scripted
+from userrl.users.llm import LLMSeat
 
 GYM, COMPAT = make("travel"), make("travel", compat="userrl")
 
@@ -186,6 +188,38 @@ def test_the_judge_is_shown_open_preferences_only_and_the_user_never_marks() -> 
 def test_a_judge_that_names_a_preference_that_is_not_open_is_an_error() -> None:
     with pytest.raises(ReplyError, match=r"judge named the preference 'P1'; open are P2, P3, P4"):
         played(asks(1), asks(1))
+
+
+def judged_by(client: FakeClient, before: Episode, kind: str, gym: Gym = GYM) -> Turn:
+    """The turn after an episode so far, with a model as the judge."""
+    cast = Cast(Room().cast().user, LLMSeat(client, "judge"))
+    return asyncio.run(advance(before, Action(kind, "Something?"), cast, gym)).turns[-1]
+
+
+@pytest.mark.parametrize("named", ["P1", "P5", "a pool"])
+def test_a_model_that_names_a_preference_that_is_not_open_is_asked_once_more_and_told_why(named: str) -> None:
+    bad = json.dumps({"kind": "asks", "preference": named})
+    client = FakeClient([bad, '{"kind": "asks", "preference": "P3"}'])
+    turn = judged_by(client, played(asks(1)), TALK)
+    assert (turn.reward, turn.facts["told"], len(client.calls)) == (0.2, "P3", 2)
+    assert f"'{named}' is none of the untold wishes, which are P2, P3, P4" in client.calls[1]["messages"][-1]["content"]
+    with pytest.raises(ReplyError, match=r"^judge: No usable reply .* also after one repair turn"):
+        judged_by(FakeClient([bad, bad]), played(asks(1)), TALK)
+
+
+def test_a_model_that_names_a_preference_that_was_told_is_believed_under_compat() -> None:
+    client = FakeClient(['{"kind": "asks", "preference": "P1"}'])
+    assert judged_by(client, played(asks(1), gym=COMPAT), TALK, COMPAT).label == "nothing_left"
+    unknown = FakeClient(['{"kind": "asks", "preference": "P5"}', '{"kind": "vague"}'])
+    assert judged_by(unknown, played(asks(1), gym=COMPAT), TALK, COMPAT).label == "vague"
+
+
+def test_a_model_that_finds_an_aspect_outside_the_trip_is_asked_once_more_and_told_why() -> None:
+    client = FakeClient(['{"matches": true, "aspect": "apartment"}', '{"matches": true, "aspect": "hotel"}'])
+    assert judged_by(client, Episode(TASK), SEARCH).facts == {"listed": "hotel"}
+    assert "the trip has no 'apartment'; its parts are flight, hotel" in client.calls[1]["messages"][-1]["content"]
+    wrong = FakeClient(['{"matches": false, "aspect": "apartment"}'])
+    assert judged_by(wrong, Episode(TASK), SEARCH).label == "search_wrong"
 
 
 @pytest.mark.parametrize("kinds", [(SMALL, SMALL, SMALL), (VAGUE, NONE, VAGUE), (NONE, SMALL, NONE)])

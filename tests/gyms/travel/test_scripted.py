@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
@@ -21,6 +22,7 @@ from userrl.gyms.travel.scripted import (
     QUESTIONS,
     SMALL_TALK,
     UNSURE,
+    Part,
     about,
     as_made,
     ask,
@@ -30,6 +32,7 @@ from userrl.gyms.travel.scripted import (
     notes,
     party,
     request,
+    slip,
 )
 from userrl.rollout import run
 from userrl.scripted import Listed
@@ -303,3 +306,11 @@ def test_a_question_carries_the_label_of_its_category() -> None:
     assert (action.kind, "rental car" in action.text) == (TALK, True)
     assert categories("rental_car")["mileage"].label in action.text
     assert ANSWER not in action.text
+
+
+def test_a_slip_depends_on_the_seed_alone_and_not_on_the_order_of_a_set() -> None:
+    part = Part(asked=frozenset(categories("hotel")))
+    slips = {slip(Episode(TASK), {"hotel": part}, random.Random(seed)).text for seed in range(60)}
+    first = min(part.asked)
+    again = {ask("hotel", first, random.Random(seed)).text for seed in range(60)}
+    assert slips & again and len(slips - again) == 3

@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from userrl.core import INVALID, Action, Cast, Episode, Task, Turn
 from userrl.data.hidden import HiddenModel, Text
 from userrl.errors import ReplyError
-from userrl.gyms.base import FINISH, Gym, held
+from userrl.gyms.base import FINISH, Gym, held, repeats
 
 WORTH = {3: 1.0, 2: 0.7, 1: 0.4}
 """Importance of a detail -> reward for covering it (UserRL, section 3)."""
@@ -38,6 +38,13 @@ class Addressed(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
     addressed: list[Annotated[int, Field(ge=0)]] = Field(description="Numbers of the details the question asks about.")
     on_task: bool = Field(description="Whether the question has to do with the task at all.")
+
+    @model_validator(mode="after")
+    def _names_details_that_there_are(self, info: ValidationInfo) -> Self:
+        allowed = (info.context or {}).get("allowed")
+        if self.on_task and allowed is not None and (strange := [i for i in self.addressed if i not in allowed]):
+            raise ValueError(f"there is no detail {strange[0]}; the numbers are {', '.join(map(str, allowed))}")
+        return self
 
 
 class Detail(HiddenModel):
@@ -112,6 +119,7 @@ class Intention(Gym):
                 task=episode.task.prompt,
                 details=[{"number": i, "detail": d["description"]} for i, d in enumerate(details)],
                 covered=sorted(covered),
+                allowed=None if self.compat else list(range(len(details))),
                 lexicons=[d.get("lexicon", []) for d in details],
                 question=action.text,
             )
@@ -156,7 +164,7 @@ class Intention(Gym):
 
     def ended(self, episode: Episode) -> tuple[bool, bool]:
         """Compat: a question at the turn limit is reported as both, unless all details are covered; `finish` never is."""
-        done, full = episode.stop == "done", episode.stop == "turn_limit"
+        done, full = episode.stop == "done", episode.stop in ("turn_limit", "window")
         if not self.compat or (episode.turns and episode.turns[-1].action.kind == FINISH):
             return done, full
         full = len(episode.turns) >= episode.max_turns and not self.solved(episode)
@@ -203,13 +211,7 @@ def label(episode: Episode, action: Action, new: Sequence[int], addressed: Seque
         return "multi_part"
     if new:
         return "relevant"
-    asked = {plain(turn.action.text) for turn in episode.turns}
-    return "repeated" if addressed or plain(action.text) in asked else "irrelevant"
-
-
-def plain(text: str) -> str:
-    """Lower case, letters, digits and single spaces only."""
-    return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
+    return "repeated" if addressed or repeats(action.text, (turn.action.text for turn in episode.turns)) else "irrelevant"
 
 
 def detail(kind: str, description: str, importance: int, preference: str, **more: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 from userrl.core import Action, Agent, Cast, Episode, Query, Task
 from userrl.gyms.intention import WORTH, Addressed, Answer, generate
 from userrl.gyms.intention.generate import details, domains, lexicons
-from userrl.gyms.intention.lexicon import mentioned, mentions, own_words
+from userrl.gyms.intention.lexicon import mentioned, own_words
 from userrl.scripted import Acting, Scripted
 
 NOT_UNDERSTOOD = "I do not understand."
@@ -54,7 +54,7 @@ def _kinds_in(text: str) -> tuple[str, ...]:
 def addressed(query: Query[Addressed]) -> Addressed:
     """The details whose lexicon the question hits."""
     question = query.facts["question"]
-    hits = [i for i, phrases in enumerate(query.facts["lexicons"]) if mentions(question, phrases)]
+    hits = sorted(mentioned(question, dict(enumerate(query.facts["lexicons"]))))
     return Addressed(addressed=hits, on_task=bool(hits or kinds_in(question)))
 
 

@@ -116,7 +116,7 @@ class Persuade(Gym):
 
     def ended(self, episode: Episode) -> tuple[bool, bool]:
         """Also under compat: truncated only when not terminated, as in the original."""
-        return episode.stop == "done", episode.stop == "turn_limit"
+        return episode.stop == "done", episode.stop in ("turn_limit", "window")
 
     def _facts(self, episode: Episode, action: Action) -> dict[str, Any]:
         """What user and judge may know. Both know the user's mind; the agent's words stand apart."""

@@ -92,10 +92,19 @@ class Tau(Gym):
         FINISH,
         INVALID,
     )
+    asks = (TALK,)
+    answers = ()
     voices: ClassVar = {SEARCH: "tools", CALL: "tools"}
     hidden_model = Hidden
     settings: ClassVar = {"data": ""}
     """data: a folder with tau-bench's data, from which official tasks are played in the place of what was imported."""
+
+    @classmethod
+    def matter(cls, task: Task) -> Mapping[Literal["prompt", "errand", "hidden"], Any]:
+        """The errand, which is the calls that do what is wanted, where there are any, in whatever words it is asked for; and all
+        that is hidden. Not the prompt, with which talks about other errands open, too."""
+        errand = {name: task.hidden[name] for name in ("database", "actions")}
+        return {**({"errand": errand} if errand["actions"] else {}), "hidden": task.hidden}
 
     async def step(self, episode: Episode, action: Action, cast: Cast) -> Turn:
         if action.kind == FINISH:

@@ -11,11 +11,12 @@ Source: UserRL, arXiv 2509.19736, section 3; differences from the original are l
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from userrl.core import INVALID, Action, Cast, Episode, Task, Turn
 from userrl.errors import ConfigError, ReplyError, UnknownName
@@ -55,9 +56,12 @@ class Match(BaseModel):
     aspect: Aspect | None = Field(default=None, description="The aspect that the request is about; null when it is about none.")
 
     @model_validator(mode="after")
-    def _names_its_aspect(self) -> Self:
+    def _names_its_aspect(self, info: ValidationInfo) -> Self:
         if self.matches and self.aspect is None:
             raise ValueError("a request that matches is about an aspect; name it")
+        requests = (info.context or {}).get("requests")
+        if self.matches and requests is not None and self.aspect not in requests:
+            raise ValueError(f"the trip has no {self.aspect!r}; its parts are {', '.join(requests)}")
         return self
 
 
@@ -71,9 +75,12 @@ class Talk(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _names_its_preference(self) -> Self:
+    def _names_its_preference(self, info: ValidationInfo) -> Self:
         if self.kind == "asks" and not self.preference:
             raise ValueError("kind 'asks' needs the id of the preference")
+        allowed = (info.context or {}).get("allowed")
+        if self.kind == "asks" and allowed is not None and self.preference not in allowed:
+            raise ValueError(f"{self.preference!r} is none of the untold wishes, which are {', '.join(allowed) or 'none'}")
         return self
 
 
@@ -175,6 +182,7 @@ class Travel(Gym):
                 scenario=episode.task.hidden["scenario"],
                 aspects=list(episode.task.hidden["aspects"]),
                 preferences=[{key: p[key] for key in ("id", "aspect", "category", "text")} for p in open_ones.values()],
+                allowed=[p["id"] for p in preferences(episode.task)] if self.compat else list(open_ones),
                 topics=_topics(episode.task),
                 question=action.text,
                 said=said(episode),
@@ -259,7 +267,7 @@ class Travel(Gym):
     def score(self, episode: Episode) -> float:
         """The mean over the aspects of the rewards of the answers, in [0, 1]; an aspect without a choice counts 0."""
         aspects = episode.task.hidden["aspects"]
-        return sum(turn.reward for turn in episode.turns if turn.facts.get("chose") in aspects) / len(aspects)
+        return math.fsum(turn.reward for turn in episode.turns if turn.facts.get("chose") in aspects) / len(aspects)
 
     def best_score(self, task: Task, max_turns: int) -> float:
         return self.worth["choice_best"] * min(1.0, max_turns / len(task.hidden["aspects"]))

@@ -26,8 +26,8 @@ from typing import Any, Literal
 from userrl.core import Task
 from userrl.data import split_of
 from userrl.errors import ConfigError, UnknownName
-from userrl.gyms.travel.options import LETTERS
-from userrl.gyms.travel.preferences import Preference, agree, bank, categories, cost, put_cost
+from userrl.gyms.travel.options import LETTERS, cost, put_cost
+from userrl.gyms.travel.preferences import Preference, agree, bank, categories
 from userrl.gyms.travel.stock import Where, dress, in_reach, names, price_range, stock
 from userrl.gyms.travel.stories import Trip, content, draw_trip, opening, scenario
 

@@ -177,7 +177,8 @@ def _write_layovers(option: MutableMapping[str, Any], layovers: Sequence[float],
     free = [city for city in HUBS if city not in path]
     stops = (path[1:-1] + rng.sample(free, len(layovers)))[: len(layovers)]
     shares = [rng.uniform(1, 1.8) for _ in range(legs)]
-    flown = [round(air * share / sum(shares), 1) for share in shares]
+    whole = sum(shares)
+    flown = [round(air * share / whole, 1) for share in shares]
     flown[-1] = round(air - sum(flown[:-1]), 1)
     option["path"] = [path[0], *stops, path[-1]]
     option["time"] = [hours for pair in zip(flown, (*layovers, 0), strict=True) for hours in pair][:-1]

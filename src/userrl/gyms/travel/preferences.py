@@ -9,9 +9,8 @@ occur in one task.
 from __future__ import annotations
 
 import json
-import random
 import re
-from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib import resources
@@ -20,9 +19,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from userrl.errors import DataError, UnknownName
-from userrl.gyms.travel.options import FIELDS, cost, put_cost, read, write
-
-__all__ = ["Category", "Preference", "agree", "bank", "categories", "cost", "fill", "hints_of", "put", "put_cost", "recognize"]
+from userrl.gyms.travel.options import FIELDS, read
 
 FORMS: Mapping[str, Callable[[Any, Any], bool]] = {
     "is": lambda found, value: bool(found == value),
@@ -107,26 +104,6 @@ def agree(*traits: Mapping[str, str]) -> bool:
     """Whether one person can have all these traits: none is given two values."""
     seen: dict[str, str] = {}
     return all(seen.setdefault(name, value) == value for some in traits for name, value in some.items())
-
-
-# --- options ---------------------------------------------------------------------------------------------------------
-
-
-def put(option: MutableMapping[str, Any], preference: Preference, holds: bool, rng: random.Random) -> None:
-    """Make a preference hold for an option, or fail. Preferences of other categories stay as they are."""
-    name = preference.check["field"]
-    values = categories(preference.aspect)[preference.category].values[name]
-    for value in rng.sample(values, len(values)):
-        write(option, name, value, rng)
-        if preference.holds(option) is holds:
-            return
-    raise DataError(f"No value of {name!r} makes preference {preference.key!r} {'hold' if holds else 'fail'}: {list(values)}.")
-
-
-def fill(option: MutableMapping[str, Any], category: Category, rng: random.Random) -> None:
-    """Draw a value of each property that a category owns."""
-    for name, values in category.values.items():
-        write(option, name, rng.choice(values), rng)
 
 
 # --- hearing ---------------------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from typing import Any
 
 from userrl.core import Task
 from userrl.errors import DataError
-from userrl.gyms.travel.options import check_option
-from userrl.gyms.travel.preferences import agree, bank, cost
+from userrl.gyms.travel.options import check_option, cost
+from userrl.gyms.travel.preferences import agree, bank
 
 COUNTS = {"correct": 4, "wrong": 10, "noise": 5}
 SIZES = (2, 3, 4)

@@ -33,8 +33,8 @@ from userrl.gyms.travel import (
 )
 from userrl.gyms.travel.hidden import ASPECTS
 from userrl.gyms.travel.listening import ASPECT_WORDS, MAX_TOPICS, NUMBERS, aspects_in, hear, is_general, matching, plain
-from userrl.gyms.travel.options import LETTERS, check_option
-from userrl.gyms.travel.preferences import Preference, bank, categories, cost, recognize
+from userrl.gyms.travel.options import LETTERS, check_option, cost
+from userrl.gyms.travel.preferences import Preference, bank, categories, recognize
 from userrl.gyms.travel.stories import content
 from userrl.scripted import Acting, Scripted
 
@@ -354,7 +354,7 @@ def slip(episode: Episode, parts: Mapping[str, Part], rng: random.Random) -> Act
         Action(TALK, "What a nice plan! Have you been there before?"),
         Action(TALK, f"What kind of {spoken(aspect)} would you like?"),
         Action(SEARCH, f"a cheap {spoken(aspect)}, please"),
-        *[ask(aspect, category, rng) for category in list(parts[aspect].asked)[:1] if category in categories(aspect)],
+        *[ask(aspect, category, rng) for category in sorted(parts[aspect].asked)[:1] if category in categories(aspect)],
         *[Action(ANSWER, rng.choice(listed)) for _ in listed[:1]],
     ]
     return rng.choice(slips)

@@ -104,16 +104,14 @@ def stock(where: Where, name: str, wishes: Mapping[str, tuple[Preference, bool]]
     """
     option = {**where.fields(), **({"name": name} if name else {}), **_BARE[where.aspect](where, rng)}
     items: dict[str, list[str]] = {"amenities": [], "service": [], "tags": [], "insurance": []}
-    for category in categories(where.aspect).values():
-        wish, holds = wishes.get(category.name, (None, True))
-        for property_name in _properties(category.aspect, category.name, wish.check["field"] if wish else ""):
-            key = wish.key if wish and wish.check["field"] == property_name else ""
-            values = _values(category.aspect, category.name, property_name, key, holds, where.people)
+    for category in categories(where.aspect):
+        wish, holds = wishes.get(category, (None, True))
+        for property_name, field, values in _shelf(where.aspect, category, wish.key if wish else "", holds, where.people):
             value = values[int(rng.random() * len(values))]
-            if "/" not in property_name:
+            if not field:
                 write(option, property_name, value, rng)
-            elif text := _item(property_name, value):
-                items[property_name.partition("/")[0]].append(text)
+            elif value:
+                items[field].append(value)
     for field, texts in items.items():
         if field in option:
             rng.shuffle(texts)
@@ -122,16 +120,22 @@ def stock(where: Where, name: str, wishes: Mapping[str, tuple[Preference, bool]]
 
 
 @cache
-def _properties(aspect: str, category: str, last: str) -> list[str]:
-    """Properties that a category owns; `last` at the end, so that no other one changes it any more."""
-    return sorted(categories(aspect)[category].values, key=lambda name: name == last)
+def _shelf(aspect: str, category: str, key: str, holds: bool, people: int) -> Sequence[tuple[str, str, Sequence[Any]]]:
+    """The properties that a category owns, each with the list that it is an item of, if any, and the values to draw from.
 
-
-@cache
-def _values(aspect: str, category: str, name: str, key: str, holds: bool, people: int) -> Sequence[Any]:
-    """Values of a property for which the preference `key` holds or not; all values without one. All who travel have a seat."""
-    values = [v for v in categories(aspect)[category].values[name] if name != "car" or v["seats"] >= people]
-    return [value for value in values if _holds(key, name, value) is holds] if key else values
+    An item's values are what the list then holds, "" where it lacks it. Of the property that the preference `key` is about,
+    only the values for which it holds, or does not; it comes last, so that no other one changes it any more. All who travel
+    have a seat.
+    """
+    owned, asked = categories(aspect)[category].values, bank()[key].check["field"] if key else ""
+    found: list[tuple[str, str, Sequence[Any]]] = []
+    for name in sorted(owned, key=lambda name: name == asked):
+        values = [value for value in owned[name] if name != "car" or value["seats"] >= people]
+        if name == asked:
+            values = [value for value in values if _holds(key, name, value) is holds]
+        field, _, item = name.partition("/")
+        found.append((name, field, [_item(name, value) for value in values]) if item else (name, "", values))
+    return found
 
 
 def _holds(key: str, name: str, value: Any) -> bool:
@@ -141,7 +145,6 @@ def _holds(key: str, name: str, value: Any) -> bool:
     return bank()[key].holds(option)
 
 
-@lru_cache(maxsize=4096)
 def _item(name: str, value: Any) -> str:
     """What a list of an option holds for a property such as "service/parking"; nothing where it lacks it."""
     field = name.partition("/")[0]

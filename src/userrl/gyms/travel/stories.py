@@ -59,6 +59,7 @@ def content(name: str) -> Any:
     return json.loads(resources.files(__package__).joinpath("words", f"{name}.json").read_text("utf-8"))
 
 
+@cache
 def spoken_day(day: date) -> str:
     """The form of dates in searches and options.
 

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, create_model,
 from userrl.core import INVALID, Action, Cast, Episode, Turn
 from userrl.data.hidden import HiddenModel, Text
 from userrl.errors import ConfigError
-from userrl.gyms.base import FINISH, Gym
+from userrl.gyms.base import FINISH, Gym, repeats
 
 Reply: TypeAlias = Literal["Yes", "No", "Maybe"]
 
@@ -142,8 +142,7 @@ class Turtle(Gym):
                 question=action.text,
             )
         )
-        repeated = plain(action.text) in map(plain, before)
-        return Turn(action, reply.word, label="repeated" if repeated else reply.word.lower())
+        return Turn(action, reply.word, label="repeated" if repeats(action.text, before) else reply.word.lower())
 
     async def _answer(self, episode: Episode, action: Action, cast: Cast) -> Turn:
         rubric = episode.task.hidden["rubric"]
@@ -196,8 +195,3 @@ def rubric_score(grades: Sequence[float], weights: Sequence[float]) -> float:
     0.625
     """
     return reduce(operator.add, map(operator.mul, weights, grades), 0.0)
-
-
-def plain(text: str) -> str:
-    """Lower case, letters, digits and single spaces only."""
-    return " ".join("".join(c if c.isalnum() else " " for c in text.lower()).split())
