@@ -9,10 +9,13 @@ fifth) and `graded` (the sum of three rewards of 0, 0.35 or 0.7). Prints
 1. the share of evaluations whose interval holds the true mean, for one gym and for averages of three;
 2. the share in which the paired test finds a difference (p < 5%) between two agents that are equally good on average and
    differ on each task;
-3. the share in which it does when one is better by what `detectable` says is found in 80% (a quarter of the evaluations).
+3. the share in which it does when one is better by what `detectable` says is found in 80% (a quarter of the evaluations);
+4. the first again for rates near 0 and 1, where often all tasks are alike and a bootstrap has no width: beside it, how often that
+   is so, and the share that the bootstrap alone would hold.
 
 Exits with 1 where 1 is outside of 93 to 97% at 100 or more tasks, or 2 outside of 3 to 7%; with fewer than 2,000 evaluations,
-these bounds are wider by three standard errors. The populations, sizes and seed stood before the first figure was looked at.
+these bounds are wider by three standard errors. The populations, sizes, rates and seed stood before the first figure was looked
+at. So did a bound of 93% for 4, which it misses where few tasks are solved and not none: lines below it are marked.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from userrl.evaluate.statistics import combined_interval, detectable, mean_interval, sign_flip_p
+from userrl.evaluate.statistics import RATE, combined_interval, detectable, mean_interval, sign_flip_p
 
 SEED = 2509
 EVALUATIONS = 2000
@@ -35,6 +38,9 @@ AGENTS_DIFFER = 0.5
 """Standard deviation of the logarithm of the power to which a task's difficulty is raised for an agent."""
 POPULATIONS = {"success": (1.0, 1.0, 0.5), "hard": (0.6, 2.4, 0.2), "graded": (2.0, 2.0, 1.05)}
 """Name -> the two parameters of the beta distribution of a task's chances, and the true mean score."""
+RATES = (0.01, 0.02, 0.05, 0.95, 0.98, 0.99)
+SPREAD = 3.0
+"""Sum of the parameters of the beta distribution of a task's chances at these rates, as it is in the other populations."""
 THREE_GYMS = (("success", 40), ("hard", 100), ("graded", 300))
 
 Rng = np.random.Generator
@@ -85,6 +91,34 @@ def average_coverage(weights: list[float], attempts: int, count: int) -> float:
         interval = combined_interval(groups, weights, seed)
         held += interval.low <= truth <= interval.high
     return held / count
+
+
+def solved_episodes(rng: Rng, rate: float, tasks: int, attempts: int) -> tuple[list[float], list[int]]:
+    """Episodes that are solved or not, at a rate near 0 or 1."""
+    chance = rng.beta(SPREAD * rate, SPREAD * (1 - rate), tasks)
+    return episodes(scores(rng, "success", chance, attempts))
+
+
+def edge_coverage(rate: float, tasks: int, attempts: int, count: int) -> tuple[float, float, float]:
+    """Shares of evaluations whose interval holds a rate near 0 or 1, whose tasks are all alike, and whose bootstrap holds it."""
+    held = alike = both = 0
+    for seed, rng in evaluations(count, 4, RATES.index(rate), tasks, attempts):
+        values, ids = solved_episodes(rng, rate, tasks, attempts)
+        interval = mean_interval(values, ids, seed, RATE)
+        same, holds = len(set(values)) == 1, interval.low <= rate <= interval.high
+        held, alike, both = held + holds, alike + same, both + (holds and not same)
+    return held / count, alike / count, both / count
+
+
+def edge_average_coverage(rate: float, weights: list[float], count: int) -> tuple[float, float, float]:
+    """The same of an average of three gyms of that rate; alike: at least one of them."""
+    held = alike = both = 0
+    for seed, rng in evaluations(count, 5, RATES.index(rate)):
+        groups = [solved_episodes(rng, rate, n, 1) for _, n in THREE_GYMS]
+        interval = combined_interval(groups, weights, seed, [RATE] * len(groups))
+        same, holds = [len(set(values)) == 1 for values, _ in groups], interval.low <= rate <= interval.high
+        held, alike, both = held + holds, alike + any(same), both + (holds and not all(same))
+    return held / count, alike / count, both / count
 
 
 def differences(rng: Rng, population: str, tasks: int, attempts: int) -> list[float]:
@@ -138,7 +172,8 @@ def main() -> int:
                 share = coverage(population, tasks, attempts, count)
                 line(population, str(tasks), attempts, share, held if tasks >= 100 else None)
     sizes = [n for _, n in THREE_GYMS]
-    for name, weights in (("micro", [n / sum(sizes) for n in sizes]), ("macro", [1 / len(sizes)] * len(sizes))):
+    averages = (("micro", [n / sum(sizes) for n in sizes]), ("macro", [1 / len(sizes)] * len(sizes)))
+    for name, weights in averages:
         line(name, "+".join(map(str, sizes)), 1, average_coverage(weights, 1, count), held)
     print(f"2. Differences found where there are none, of {count:,}: 3 to 7%\n  score           tasks  attempts")
     power = []
@@ -151,7 +186,22 @@ def main() -> int:
     print(f"3. Detectable differences found, of {max(1, count // 4):,}: 80% are promised\n  score           tasks  attempts")
     for row in power:
         line(*row)
+    print(f"4. Intervals that hold a rate near 0 or 1, of {count:,}: 93% were aimed at")
+    print("  rate               tasks  attempts    held   alike  bootstrap")
+    for rate in RATES:
+        for tasks in SIZES:
+            for attempts in ATTEMPTS:
+                edge_line(f"{rate:.2f}", str(tasks), attempts, edge_coverage(rate, tasks, attempts, count))
+    for name, weights in averages:
+        for rate in RATES:
+            edge_line(f"{name} {rate:.2f}", "+".join(map(str, sizes)), 1, edge_average_coverage(rate, weights, count))
     return 1 if failed else 0
+
+
+def edge_line(name: str, tasks: str, attempts: int, shares: tuple[float, float, float]) -> None:
+    held, alike, bootstrap = shares
+    low = "  BELOW" if held < 0.93 else ""
+    print(f"  {name:<12} {tasks:>10} {attempts:>9} {held:>7.1%} {alike:>7.1%} {bootstrap:>10.1%}{low}", flush=True)
 
 
 if __name__ == "__main__":

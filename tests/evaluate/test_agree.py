@@ -47,6 +47,15 @@ def test_cohens_kappa_is_the_textbooks() -> None:
     assert found.kappa.low < 0.4 < found.kappa.high and found.kappa.n == 50
 
 
+def test_agreement_without_exception_is_no_surer_than_its_tasks() -> None:
+    pairs = [("y", "y", i) for i in range(10)] + [("n", "n", i) for i in range(10)]
+    least = 0.025 ** (1 / 10)
+    for found in (cohen(pairs), fleiss([(a, b) for a, b, _ in pairs], [task for *_, task in pairs])):
+        assert (found.share.mean, found.share.low, found.share.high) == pytest.approx((1.0, least, 1.0))
+        # agreement by chance is .5
+        assert (found.kappa.mean, found.kappa.low, found.kappa.high) == pytest.approx((1.0, (least - 0.5) / 0.5, 1.0))
+
+
 def test_fleiss_kappa_is_the_textbooks() -> None:
     # Fleiss (1971): 10 subjects, 14 raters, 5 categories
     table = [

@@ -13,6 +13,7 @@ import pytest
 from userrl.core import Action, Episode, Task, Turn
 from userrl.errors import ConfigError, DataError, UnknownName
 from userrl.evaluate.front import draw, front, fronts, undominated
+from userrl.evaluate.outlines import outline
 from userrl.gyms.intention import detail
 from userrl.store import dump, read
 
@@ -94,7 +95,15 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
 
 def test_the_fronts_of_all_gyms_are_those_of_each_alone(tmp_path: Path) -> None:
     first, second = run(tmp_path / "a", [3, 4, 5], [1.0, 0.0, 1.0]), run(tmp_path / "b", [2, 2, 2], [1.0, 1.0, 0.0])
-    assert fronts([first, second]) == {"intention": front([first, second], gym="intention")}
-    assert fronts([first]) == {}
+    read = [outline(folder, ["share", "solved", "turns"]) for folder in (first, second)]
+    assert fronts(read) == {"intention": front([first, second], gym="intention")}
+    assert fronts(read[:1]) == {}
     with pytest.raises(ConfigError, match="named twice"):
-        fronts([first, first])
+        fronts([read[0], read[0]])
+
+
+def test_a_point_whose_tasks_are_all_alike_has_the_interval_that_they_leave_open(tmp_path: Path) -> None:
+    point = front([run(tmp_path / "a", [2] * 20, [1.0] * 20)]).points[0]
+    assert (point.success.low, point.success.high) == pytest.approx((0.83157, 1.0), abs=1e-5)
+    # turns are within 0 and the limit of 16
+    assert (point.turns.low, point.turns.high) == pytest.approx((2 * 0.83157, 2 + 14 * 0.16843), abs=1e-4)

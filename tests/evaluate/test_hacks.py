@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from userrl.core import INVALID, Action, Episode, Task, Turn
-from userrl.evaluate.hacks import ABOUT, CHECKS, Check, applies, attack, find_hacks, hack_rates, rate_interval
+from userrl.evaluate.hacks import ABOUT, CHECKS, Check, applies, attack, find_hacks, hack_rates
 from userrl.evaluate.hostile import ATTACKS
 from userrl.gyms.base import find, known
 from userrl.rollout import run, starts
@@ -134,12 +135,11 @@ def test_rates_are_shares_of_scored_episodes_clustered_by_task() -> None:
     assert [(e.task, e.attempt, e.finding.turn) for e in rates.examples] == [("p0", 0, 1), ("p0", 1, 1), ("p1", 0, 1)]
 
 
-def test_a_rate_of_zero_is_no_more_certain_than_its_tasks_allow() -> None:
-    assert rate_interval([0.0] * 20, [str(i // 2) for i in range(20)]).high == pytest.approx(1 - 0.025**0.1)
-
-
-def test_a_rate_of_one_is_no_more_certain_than_its_tasks_allow() -> None:
-    assert rate_interval([1.0] * 20, [str(i // 2) for i in range(20)]).low == pytest.approx(0.025**0.1)
+def test_a_check_that_finds_nothing_is_no_more_certain_than_its_tasks_allow() -> None:
+    good = Turn(Action("action", "Please consider it."), "I do not know.")
+    tasks = [replace(find("persuade").tasks("test")[0], id=f"p{i}") for i in range(10)]
+    [rates] = hack_rates([Episode(task, (good,), "turn_limit", attempt=a) for task in tasks for a in (0, 1)], ["long"])
+    assert (rates.rates["long"].low, rates.rates["long"].high) == pytest.approx((0.0, 1 - 0.025**0.1))
 
 
 def test_many_empty_lines_are_gone_through_once() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -90,6 +91,17 @@ def test_intervals_are_clustered_by_task() -> None:
     [fivefold] = summarize([episode((float(i % 2), ""), task=t, attempt=n) for i, t in enumerate(tasks) for n in range(5)])
     assert (fivefold.score.low, fivefold.score.high) == pytest.approx((once.score.low, once.score.high))
     assert fivefold.score.n == 50
+
+
+def test_what_all_tasks_have_in_common_has_the_interval_that_so_many_leave_open() -> None:
+    tasks = [replace(TASK, id=f"t{i}") for i in range(20)]
+    [none] = summarize(episode((0.0, "irrelevant"), task=task, attempt=a) for task in tasks for a in (0, 1))
+    up_to = 1 - 0.025 ** (1 / 20)
+    for found, best in ((none.solved, 1.0), (none.share, 1.0), (none.score, 2.1)):
+        assert (found.low, found.high, found.n) == pytest.approx((0.0, up_to * best, 40))
+    assert none.passes[1].any.high == pytest.approx(up_to)
+    [half] = summarize(episode((1.05, "relevant"), task=task) for task in tasks)
+    assert (half.share.low, half.share.high) == pytest.approx((0.5 - up_to / 2, 0.5 + up_to / 2))
 
 
 def said(kind: str, text: str, feedback: str, label: str = "", reward: float = 0.0) -> Turn:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from userrl.core import Episode
-from userrl.errors import UnknownName
+from userrl.errors import ConfigError, UnknownName
 from userrl.evaluate import paper
 from userrl.evaluate.metrics import figures
 from userrl.evaluate.run import EvalJob, check, plan, resolve_job
@@ -90,6 +90,16 @@ def test_held_in_and_held_out_gyms_are_averaged_apart() -> None:
     assert figures(episodes, held_out=("tau",)).parts == {}
 
 
+def test_a_gym_that_failed_takes_only_the_averages_that_it_is_part_of() -> None:
+    job = EvalJob("x", gyms=tuple(paper.TASKS), tasks=1, held_out=paper.HELD_OUT)
+    episodes = [Episode(e.task, (), "turn_limit") for e in plan(job)]
+    failed = [replace(e, stop="error", error="gone") if e.task.gym == "travel" else e for e in episodes]
+    assert None not in paper.beside(figures(episodes, held_out=job.held_out))
+    *scores, in_, out, micro, macro = paper.beside(figures(failed, held_out=job.held_out))
+    assert [gym for gym, score in zip(paper.TASKS, scores, strict=True) if score is None] == ["travel"]
+    assert (in_, micro, macro) == (None, None, None) and out is not None
+
+
 def test_rules_of_a_gym_win_over_those_of_all_and_reach_its_episodes_alone() -> None:
     rules = {"compat": "userrl", "travel": {"rewards": "training", "compat": None}}
     job = EvalJob("x", gyms=("function", "travel"), tasks=1, rules=rules)
@@ -112,3 +122,9 @@ def test_rules_of_a_gym_win_over_those_of_all_and_reach_its_episodes_alone() -> 
 def test_what_cannot_be_played_is_found_before_anything_is_written(settings: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(UnknownName, match=said):
         check(EvalJob("expert", **settings))
+
+
+def test_a_gym_that_is_not_played_cannot_be_held_out_but_by_the_preset() -> None:
+    with pytest.raises(ConfigError, match="held_out names 'search', which is not played"):
+        check(EvalJob("expert", held_out=("search",)))
+    check(EvalJob("expert", held_out=("search",), preset="paper"))

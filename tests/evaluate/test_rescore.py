@@ -47,6 +47,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+MARK = (
+    '{"schema": 1, "gym": "turtle", "task": "t", "attempt": 0, "before": 0.5, "after": 0.25, "differs": null, "end": "same", '
+    '"turns": 3}'
+)
+"""A line of marks, as the first version wrote it."""
+
+
 def again(run: Path, out: Path, cast: Callable[[str], Cast] = lambda gym: find(gym).cast(), **options: Any) -> Rescored:
     job = RescoreJob(str(run), options.pop("judge", "scripted"), options.pop("rules", {}))
     return asyncio.run(rescore(job, cast, out, **options))
@@ -184,6 +191,48 @@ def test_a_run_marked_anew_names_its_origin_and_leaves_it_as_it_was(folder: Path
     kept = json.loads((tmp_path / "new" / "rescored.json").read_text("utf-8"))
     assert kept["marked"] == 24
     assert "24 episodes were marked anew" in kept["note"]
+
+
+def test_verdicts_that_all_stay_leave_open_what_other_tasks_may_bring(folder: Path, tmp_path: Path) -> None:
+    result = again(folder, tmp_path / "new")
+    [found] = [d for d in result.figures if (d.gym, d.of) == ("telepathy", "all")]
+    assert (found.difference.low, found.difference.high) == pytest.approx((0.025**0.25 - 1, 1 - 0.025**0.25))
+    kept = again(folder, tmp_path / "kept", judge=None, rules={"turtle": {"success_threshold": 1.0}})
+    width = {d.gym: d.difference.high - d.difference.low for d in kept.figures if d.of == "all"}
+    assert width["turtle"] > 0 and width["telepathy"] == width["intention"] == 0, "of which neither judge nor rules are new"
+    marks = tmp_path / "new" / MARKS
+    lines = [json.loads(line) for line in marks.read_text("utf-8").splitlines()]
+    assert {line.pop("best") for line in lines if line["gym"] == "telepathy"} == {1.0}
+    marks.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    [found] = [d for d in rescored(tmp_path / "new").figures if (d.gym, d.of) == ("telepathy", "all")]
+    assert (found.difference.low, found.difference.high) == (0.0, 0.0), "marks of earlier versions do not say how much there was"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "not a mark of an episode: "),
+        ("[1]", "not a mark of an episode: "),
+        ("{}", "field 'schema' is missing"),
+        ('{"schema": 9}', "this version of userrl reads up to 1"),
+        ('{"schema": 1, "gym": "turtle"}', "field 'task' is missing"),
+        (MARK.replace("0.5", '"much"'), "field 'before' is 'much'; expected a valid number"),
+        (MARK.replace('"same"', '"late"'), "field 'end' is 'late'; expected 'same', 'earlier' or 'open'"),
+        (MARK.replace("null", "1.5"), "field 'differs' is 1.5; expected a valid integer"),
+    ],
+)
+def test_a_mark_that_does_not_fit_is_named_with_its_file_and_line(tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / MARKS).write_text(f"{MARK}\n{line}\n", "utf-8")
+    with pytest.raises(DataError) as error:
+        rescored(tmp_path)
+    assert str(error.value).startswith(f"{tmp_path / MARKS}, line 2: not a mark of an episode: ")
+    assert said in str(error.value)
+    assert str(error.value).endswith("Nothing was changed; mend or remove the line.")
+
+
+def test_a_mark_that_a_crash_tore_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / MARKS).write_text(f"{MARK}\n{MARK[:40]}", "utf-8")
+    assert rescored(tmp_path).marked == 1
 
 
 def test_both_figures_are_given_where_the_agent_would_have_been_told_something_else(folder: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from userrl.llm.ledger import Ledger, Spent
 from userrl.rollout import run
 
 COMMON = {"schema", "kind", "userrl"}
-EVAL = {"job", "gyms", "averages", "held_out", "parts", "hacks", "cost"}
+EVAL = {"job", "cautions", "gyms", "averages", "held_out", "parts", "hacks", "cost"}
 GYM = {
     *("gym", "tasks", "episodes", "errors", "invalid_rate", "score", "share", "solved", "effective_turns", "time_weighted"),
     *("mix", "parts", "idle", "effort", "passes"),
@@ -43,7 +43,7 @@ def test_an_evaluations_document_has_the_fields_of_its_schema() -> None:
     assert [a["gym"] for a in found["averages"]] == ["micro", "macro"]
     assert found["parts"].keys() == {"held-in", "held-out"} and found["held_out"] == ["search"]
     assert found["cost"] == [{"role": "user", "gym": "intention", "model": "m", "calls": 3, "failed": 0, "read": 10, "written": 5,
-                              "usd": 0.1, "unpriced": 0}]  # fmt: skip
+                              "usd": 0.1, "unpriced": 0, "lost": 0, "price": None}]  # fmt: skip
     assert found["hacks"][0]["rates"].keys() == {"long", "attack"}
     assert found["job"]["agent"] == "expert"
 

@@ -11,7 +11,7 @@ import pytest
 
 from userrl.core import Action, Agent, Cast, Episode, Query
 from userrl.errors import ConfigError, EndpointRefused, ReplyError, ResumeError, RunStopped, StoreError, UnknownName
-from userrl.evaluate.run import EvalJob, chosen_tasks, evaluate, plan, planned
+from userrl.evaluate.run import EvalJob, chosen_tasks, evaluate, longest_reply, plan, planned
 from userrl.gyms.base import make
 from userrl.scripted import Acting, Scripted
 from userrl.store import read
@@ -60,6 +60,20 @@ def test_a_plan_names_every_attempt_of_the_first_tasks_under_the_jobs_settings()
     sized = [EvalJob("x", gyms=("intention", "function"), tasks=4), EvalJob("x", split="validation")]
     sized.append(EvalJob("x", gyms=("function",), attempts=3))
     assert [len(list(plan(job))) for job in sized] == [planned(job) for job in sized] == [8, 120, 180]
+
+
+def test_a_reply_may_take_a_quarter_of_a_short_window_unless_a_length_is_given(tmp_path: Path) -> None:
+    def longest(window: int, **given: Any) -> int:
+        (tmp_path / "config.json").write_text(json.dumps({"max_position_embeddings": window}), "utf-8")
+        return longest_reply(EvalJob(str(tmp_path), **given))
+
+    assert (longest(1024), longest(8192), longest(1024, max_new=512)) == (256, 512, 512)
+    assert longest_reply(EvalJob("expert")) == 512
+
+
+def test_the_length_of_a_reply_that_was_chosen_is_kept_with_the_run(tmp_path: Path) -> None:
+    played(tmp_path / "run", GYM.expert(0.7))
+    assert json.loads((tmp_path / "run" / "config.json").read_text("utf-8"))["max_new"] == 512
 
 
 def test_a_split_or_gym_that_does_not_exist_is_named() -> None:

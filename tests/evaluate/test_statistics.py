@@ -14,17 +14,20 @@ import pytest
 from userrl.evaluate.statistics import (
     COVERAGE_AT_40,
     FLIPS,
+    RATE,
     Interval,
     attempts_needed,
     combined_detectable,
     combined_interval,
     detectable,
     drawn_tasks,
+    few,
     holm,
     mean_interval,
     paired_interval,
     pass_all,
     pass_at,
+    ratio_intervals,
     sign_flip_p,
     student,
     tasks_needed,
@@ -41,9 +44,91 @@ def test_the_mean_is_over_episodes_and_lies_within_its_interval() -> None:
     assert interval.low <= interval.mean <= interval.high and interval.n == 5
 
 
-def test_equal_values_and_a_single_task_have_an_interval_of_one_point() -> None:
+def test_equal_values_and_a_single_task_have_an_interval_of_one_point_where_nothing_bounds_them() -> None:
     assert mean_interval([0.5] * 6, [1, 1, 2, 2, 3, 3]) == Interval(0.5, 0.5, 0.5, 6)
     assert mean_interval([0.0, 1.0], ["a", "a"]) == Interval(0.5, 0.5, 0.5, 2)
+
+
+def test_a_rate_of_zero_or_one_has_the_interval_of_clopper_and_pearson_over_its_tasks() -> None:
+    # n = 10: 0 to .3085, n = 100: 0 to .0362 (tables of the binomial); attempts at a task add nothing
+    for tasks, most in ((10, 0.30850), (100, 0.03622)):
+        for attempts in (1, 4):
+            places = [i for i in range(tasks) for _ in range(attempts)]
+            none, all_ = (mean_interval([value] * len(places), places, within=RATE) for value in (0.0, 1.0))
+            assert (none.low, round(none.high, 5), none.n) == (0.0, most, tasks * attempts)
+            assert (round(all_.low, 5), all_.high) == (round(1 - most, 5), 1.0)
+
+
+def test_tasks_that_all_have_the_same_value_leave_open_what_the_bounds_allow() -> None:
+    # each of 20 tasks solved in 1 of 2 attempts: up to p = 16.8% of all tasks may be never, or always, solved
+    half = mean_interval([0.0, 1.0] * 20, [i // 2 for i in range(40)], within=RATE)
+    assert (half.low, half.high) == pytest.approx((0.5 - 0.5 * 0.16843, 0.5 + 0.5 * 0.16843), abs=1e-5)
+    score = mean_interval([1.0] * 20, range(20), within=(0.0, 5.0))
+    assert (score.low, score.high) == pytest.approx((1 - 0.16843, 1 + 4 * 0.16843), abs=1e-4)
+    alone = mean_interval([0.25], ["a"], within=RATE)
+    assert (alone.low, alone.high) == pytest.approx((0.25 * 0.025, 1 - 0.75 * 0.025))
+    beyond = mean_interval([1.2] * 20, range(20), within=RATE)
+    assert beyond.high == beyond.mean, "a value that should not be there has no room above"
+
+
+@pytest.mark.parametrize("tasks", [1, 5, 40])
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+def test_no_mean_outside_of_such_an_interval_gives_equal_tasks_in_more_than_one_of_forty_samples(
+    tasks: int, value: float
+) -> None:
+    """The most likely way to equal values: all else of the tasks at the bound that the mean is moved to."""
+    found = mean_interval([value] * tasks, range(tasks), within=RATE)
+    for mean, bound in ((found.low, 0.0), (found.high, 1.0)):
+        if mean == bound:
+            continue
+        same = (mean - bound) / (value - bound)  # share of tasks that have the value, where the others are at the bound
+        assert same**tasks == pytest.approx(0.025)
+
+
+def test_bounds_change_nothing_where_tasks_differ() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(40):
+        tasks = rng.integers(2, 30)
+        values = (rng.random(tasks) < rng.random()).astype(float)
+        if len(set(values)) > 1:
+            assert mean_interval(values.tolist(), range(tasks), within=RATE) == mean_interval(values.tolist(), range(tasks))
+    few = ([1.0] * 99 + [0.0], range(100))
+    assert mean_interval(*few, within=RATE) == mean_interval(*few)
+    groups = [([1.0, 1.0], ["a", "b"]), ([0.0, 1.0], ["c", "d"])]
+    assert combined_interval(groups, [0.5, 0.5], within=[RATE, RATE]) == combined_interval(groups, [0.5, 0.5])
+
+
+def test_values_that_are_equal_but_for_rounding_are_equal() -> None:
+    found = mean_interval([0.1 + 0.2, 0.3] * 10, range(20), within=RATE)
+    assert found.high == pytest.approx(1 - 0.7 * 0.025**0.05)
+
+
+def test_an_average_of_gyms_that_are_all_solved_is_as_sure_as_its_tasks_make_it() -> None:
+    groups = [([1.0] * n, range(n)) for n in (40, 100, 300)]
+    micro = combined_interval(groups, [40 / 440, 100 / 440, 300 / 440], within=[RATE] * 3)
+    assert micro.low == pytest.approx(mean_interval([1.0] * 440, range(440), within=RATE).low)
+    macro = combined_interval(groups, [1 / 3] * 3, within=[RATE] * 3)
+    assert macro.low == pytest.approx(0.025 ** (1 / 120)), "three times the fewest tasks"
+    # as likely a way as any to 440 solved tasks, with a macro average below: all failures in the gym of 40
+    assert (1 - 3 * (1 - macro.low)) ** 40 < 0.025
+    one_of_two = combined_interval([([1.0] * 10, range(10)), ([0.0] * 10, range(10))], [0.5, 0.5], within=[RATE] * 2)
+    assert (one_of_two.low, one_of_two.high) == pytest.approx((0.5 - 0.5 * 0.3085, 0.5 + 0.5 * 0.3085), abs=1e-4)
+    unknown = combined_interval(groups, [1 / 3] * 3, within=[RATE, None, RATE])
+    assert unknown.low == unknown.high == pytest.approx(1.0)
+
+
+def test_differences_that_are_all_zero_may_be_of_either_sign() -> None:
+    found = paired_interval([0.3, 0.8], [0.3, 0.8], ["a", "b"], within=RATE)
+    assert (found.low, found.high) == pytest.approx((-(1 - 0.025**0.5), 1 - 0.025**0.5))
+    better = paired_interval([1.0] * 20, [0.0] * 20, range(20), within=RATE)
+    assert (better.low, better.high) == pytest.approx((1 - 2 * 0.16843, 1.0), abs=1e-5)
+
+
+def test_ratios_count_the_tasks_that_have_part_in_them() -> None:
+    above, below = np.array([[2.0, 0.0], [3.0, 0.0], [1.0, 0.0], [4.0, 0.0]]), np.array([[2.0, 1], [3, 1], [1, 0], [4, 0]])
+    every, none = ratio_intervals(above, below, ["a", "a", "b", "c"], within=[RATE, RATE])
+    assert (every.low, every.high, every.n) == pytest.approx((0.025 ** (1 / 3), 1.0, 4))
+    assert (none.low, none.high, none.n) == pytest.approx((0.0, 0.975, 2))
 
 
 def test_the_interval_of_independent_values_is_that_of_the_normal_law() -> None:
@@ -204,7 +289,8 @@ def test_chances_of_several_attempts_are_those_of_drawing_without_putting_back()
 
 def test_the_coverage_told_to_users_of_small_gyms_is_that_of_the_table_in_the_docs() -> None:
     page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text("utf-8")
-    shares = [float(line.split("|")[4].strip(" %")) / 100 for line in page.splitlines() if "| 40 |" in line]
+    rows = (line.split("|") for line in page.splitlines() if line.startswith(("| success |", "| hard |", "| graded |")))
+    shares = [float(row[4].strip(" %")) / 100 for row in rows if row[2].strip() == "40"]
     assert len(shares) == 6
     assert (min(shares), max(shares)) == pytest.approx(COVERAGE_AT_40)
 
@@ -224,3 +310,9 @@ def test_tasks_are_drawn_anew_within_their_gym() -> None:
     assert all(gyms[pick] == gym for row in picks[:50] for pick, gym in zip(row, gyms, strict=True))
     counts = np.bincount(picks.ravel(), minlength=5)
     assert (np.abs(counts - 2000) < 200).all()
+
+
+def test_intervals_over_few_tasks_say_how_far_they_can_be_trusted() -> None:
+    assert few(100) == few(3000) == ""
+    assert "93.5% to 95.2%" in few(99) and "93.5% to 95.2%" in few(20)
+    assert "too few" in few(19) and "too few" in few(0) and "%" not in few(19)

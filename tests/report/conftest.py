@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from userrl.core import Action, Episode, Turn
-from userrl.evaluate.run import EvalJob, evaluate
+from userrl.evaluate.results import document, write
+from userrl.evaluate.run import EvalJob, evaluate, recorded_job
+from userrl.evaluate.users import Cell, Factor, factor
 from userrl.gyms.base import find, make
 from userrl.pipeline.seats import PerGym
-from userrl.store import dump
+from userrl.store import dump, read
 
 NASTY = "<script>alert(1)</script> \" ' onload=x --></style></title><img src=x onerror=alert(1)> {{7*7}} $x^2$ \x00\u202e"
 
@@ -32,6 +35,21 @@ def strong(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def weak(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return play(tmp_path_factory.mktemp("runs") / "weak", 0.3, "terse")
+
+
+@pytest.fixture
+def grid(tmp_path: Path) -> tuple[Path, Factor]:
+    """Two agents with two users, each under two judges that mark alike; and what its `results.json` says."""
+    runs: list[tuple[Cell, list[Episode]]] = []
+    for agent, skill in (("able", 1.0), ("weak", 0.3)):
+        for user in ("plain", "terse"):
+            folder = tmp_path / "grid" / agent / user / "scripted"
+            play(folder, skill, user)
+            job = replace(recorded_job(folder), agent=agent, user=user)
+            runs += [(Cell(replace(job, judge=judge), folder), list(read(folder / "episodes.jsonl"))) for judge in ("j", "k")]
+    found = factor(runs, "solved")
+    write(tmp_path / "grid", document("users", {"factor": found}))
+    return tmp_path / "grid", found
 
 
 @pytest.fixture

@@ -91,11 +91,54 @@ def test_every_column_is_documented() -> None:
 
 def test_steps_of_training_are_rows_with_flat_names(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"kind": "rl"}', "utf-8")
-    lines = [{"step": 2, "loss": 0.5}, {"step": 1, "mix": {"relevant": 0.25}, "validation": {"share": {"mean": 0.5, "low": 0.4}}}]
+    lines = [
+        {"step": 2, "loss": 0.5},
+        {"step": 1, "mix": {"relevant": 0.25}, "validation": {"share": {"mean": 0.5, "low": 0.4, "high": 0.6}}},
+    ]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
     steps = userrl.load(tmp_path).steps
     assert steps["step"].to_pylist() == [1, 2]
-    assert set(steps.schema.names) == {"step", "loss", "mix.relevant", "validation.share.mean", "validation.share.low"}
+    assert set(steps.schema.names) == {
+        "step",
+        "loss",
+        "mix.relevant",
+        *(f"validation.share.{end}" for end in ("mean", "low", "high")),
+    }
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{", "line 2: not a line of training figures: "),
+        ("7", "line 2: not a line of training figures: it is 7; expected a JSON object"),
+        ('{"loss": 0.5}', "line 2: not a line of training figures: field 'step' is missing"),
+        ('{"step": "2"}', "line 2: not a line of training figures: field 'step' is '2'; expected a valid integer"),
+        (
+            '{"step": 2, "share": "half"}',
+            "line 2: not a line of training figures: field 'share' is 'half'; expected a valid number",
+        ),
+        ('{"step": 2, "mix": {"relevant": []}}', "line 2: not a line of training figures: field 'mix.relevant' is []"),
+        ('{"step": 2, "validation": {"share": {"mean": 0.5}}}', "field 'validation.share.low' is missing"),
+        ('{"step": 2, "loss": "0.5"}', "line of step 2: loss is '0.5', which does not go into a column"),
+        ('{"step": 2, "loss": [0.5]}', "line of step 2: loss is [0.5], which does not go into a column"),
+        ('{"step": 2, "extra": 123456789012345678901234567890}', "line of step 2: extra is 1234567890"),
+    ],
+)
+def test_a_line_of_training_that_does_not_fit_is_named_with_its_file(tmp_path: Path, line: str, said: str) -> None:
+    file = tmp_path / "train.jsonl"
+    file.write_text(f'{{"step": 1, "loss": 0.1}}\n{line}\n{{"step": 3, "loss": 0.1}}\n', "utf-8")
+    (tmp_path / "config.json").write_text('{"kind": "rl"}', "utf-8")
+    with pytest.raises(DataError) as error:
+        _ = userrl.load(tmp_path).steps
+    assert str(error.value).startswith(f"{file}, {said.partition(':')[0] if said.startswith('line') else 'line 2'}")
+    assert said in str(error.value)
+    assert str(error.value).endswith("Nothing was changed; mend or remove the line.")
+
+
+def test_a_figure_that_no_utf8_can_hold_is_still_a_column(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text('{"step": 1, "note": "a\\ud800"}\n{"step": 2, "loss": NaN}\n', "utf-8")
+    (tmp_path / "config.json").write_text('{"kind": "rl"}', "utf-8")
+    assert userrl.load(tmp_path).steps["note"].to_pylist() == ["a?", None]
 
 
 def test_flat_joins_names_by_points() -> None:

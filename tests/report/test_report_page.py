@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
@@ -10,20 +12,26 @@ from pathlib import Path
 
 import pytest
 
+from userrl import store
 from userrl.core import Action, Episode, Turn
 from userrl.errors import DataError
-from userrl.evaluate import paper
+from userrl.evaluate import outlines, paper
 from userrl.evaluate.front import front
 from userrl.evaluate.hacks import Example, Finding
 from userrl.evaluate.metrics import figures
-from userrl.evaluate.results import eval_document
+from userrl.evaluate.results import document, eval_document
 from userrl.evaluate.results import measure as measure_run
 from userrl.evaluate.results import write as write_results
 from userrl.evaluate.run import recorded_job
+from userrl.evaluate.statistics import Interval
+from userrl.evaluate.users import Factor, Figure, Ranks
 from userrl.gyms.base import make
-from userrl.report.content import BINS, LONGEST, cut, measure, read, report
+from userrl.report.content import report
+from userrl.report.episodes import LONGEST, cut
+from userrl.report.exports import export
 from userrl.report.frames import load
 from userrl.report.page import html, write
+from userrl.report.runs import BINS, measure, read
 from userrl.store import dump
 
 SCRIPT = "<script>alert(1)</script>"
@@ -158,7 +166,7 @@ def test_two_runs_are_compared_by_the_paired_test(strong: Path, weak: Path) -> N
     found = report([strong, weak])
     [section] = [s for s in found.sections if s.name == "comparison"]
     assert [table.name for table in section.tables] == [f"difference-{m}-a-b" for m in ("score", "solved", "user-turns")]
-    assert section.tables[0].rows[0][4].mean < 0  # type: ignore[union-attr]
+    assert section.tables[0].rows[1][4].mean < 0  # type: ignore[union-attr]
 
 
 def test_success_against_turns_is_the_front_of_the_runs(strong: Path, weak: Path) -> None:
@@ -181,6 +189,113 @@ def test_a_folder_of_runs_stands_for_all_below_it(strong: Path, tmp_path: Path) 
     assert (found.title, found.runs) == ("able and weak", (("A", "able", 0), ("B", "weak", 1)))
     shutil.copytree(strong, tmp_path / "grid" / "xeno" / "plain" / "scripted")
     assert report([tmp_path / "grid"]).title == "grid"
+
+
+def test_the_table_of_agents_and_users_is_that_of_the_grid(grid: tuple[Path, Factor]) -> None:
+    folder, found = grid
+    told = report([folder])
+    [section] = [s for s in told.sections if s.name == "users"]
+    tables = {table.name: table for table in section.tables}
+    assert list(tables) == ["users", "users-macro", "users-intention", "users-turtle", "users-spread", "users-ranks"]
+    heads = ["agent", "plain / j", "plain / k", "terse / j", "terse / k"]
+    means: dict[str, Callable[[Figure], Interval]] = {
+        "users": lambda f: f.mean,
+        "users-macro": lambda f: f.macro,
+        "users-turtle": lambda f: f.gyms["turtle"],
+    }
+    for name, of in means.items():
+        assert [column.head for column in tables[name].columns] == heads
+        assert [row[0] for row in tables[name].rows] == ["able", "weak"]
+        assert [cell for row in tables[name].rows for cell in row[1:]] == [of(f) for f in found.figures]
+    for spread, row in zip(found.spreads, tables["users-spread"].rows, strict=True):
+        worst = (spread.worst, spread.worst_mean, spread.worst_share) if spread.differs else (None, None, None)
+        assert row[:5] == (spread.agent, spread.mean, *worst)
+    spread = found.spreads[1]
+    assert tables["users-spread"].rows[1][5] == pytest.approx(spread.between**0.5)
+    assert [row[:2] for row in tables["users-ranks"].rows] == [(r.first, r.second) for r in found.ranks]
+    assert [row[2] for row in tables["users-ranks"].rows] == [r.tau for r in found.ranks]
+    assert {"users.csv", "users-spread.csv"} <= {f.name for f in export([folder], "csv", folder.parent / "csv")}
+    assert {tag for tag, _ in Page(html(told)).tags} <= HARMLESS
+    assert "users" not in {s.name for s in report([folder / "able"]).sections}, "a part of a grid has no table of its own"
+
+
+def test_two_grids_have_a_section_each(grid: tuple[Path, Factor]) -> None:
+    folder, _ = grid
+    shutil.copytree(folder, folder.parent / "other")
+    told = report([folder, folder.parent / "other"])
+    assert [(s.name, s.title) for s in told.sections if s.name.startswith("users")] == [
+        ("users-1", "Agents and users: grid"),
+        ("users-2", "Agents and users: other"),
+    ]
+    names = [table.name for table in told.tables if table.name.startswith("users")]
+    assert len(names) == len(set(names))
+
+
+def test_models_are_named_without_urls_where_that_tells_them_apart(grid: tuple[Path, Factor]) -> None:
+    folder, found = grid
+    for urls, heads in ((("http://a/v1", "http://b/v1"), ["m@http://a/v1", "m@http://b/v1"]), (("", "http://b/v1"), ["m@", "m"])):
+        first, second = (f"m@{url}" for url in urls)
+        named = {"plain": first, "terse": second}
+        figures = tuple(replace(f, user=named[f.user]) for f in found.figures if f.judge == "j")
+        ranks = (replace(found.ranks[0], first=first, second=second),)
+        write_results(folder, document("users", {"factor": replace(found, figures=figures, ranks=ranks)}))
+        [section] = [s for s in report([folder]).sections if s.name == "users"]
+        assert [column.head for column in section.tables[0].columns] == ["agent", *heads]
+        assert section.tables[-1].rows[0][:2] == tuple(heads)
+
+
+def test_variances_below_zero_are_refused(grid: tuple[Path, Factor]) -> None:
+    folder, found = grid
+    write_results(folder, document("users", {"factor": replace(found, spreads=(replace(found.spreads[0], between=-1.0),))}))
+    with pytest.raises(DataError, match=r"results\.json holds no grid .*none is below 0"):
+        report([folder])
+
+
+def test_a_user_that_cannot_tell_agents_apart_gets_a_dash(grid: tuple[Path, Factor]) -> None:
+    folder, found = grid
+    alike = replace(found, ranks=(Ranks("plain", "terse", Interval(float("nan"), float("nan"), float("nan"), 2)),), spreads=())
+    write_results(folder, document("users", {"factor": alike}))
+    [section] = [s for s in report([folder]).sections if s.name == "users"]
+    assert section.tables[-1].rows == (("plain", "terse", None),)
+    assert "users-spread" not in {table.name for table in section.tables}
+
+
+@pytest.mark.parametrize("name", ["figures", "spreads", "ranks", "tasks", "metric"])
+def test_a_grid_whose_results_do_not_fit_is_named(grid: tuple[Path, Factor], name: str) -> None:
+    folder, _ = grid
+    whole = json.loads((folder / "results.json").read_text("utf-8"))
+    for broken in ({k: v for k, v in whole["factor"].items() if k != name}, {**whole["factor"], name: [7]}):
+        if name == "metric" and name in broken:
+            continue
+        (folder / "results.json").write_text(json.dumps({**whole, "factor": broken}), "utf-8")
+        with pytest.raises(DataError, match=r"results\.json holds no grid of agents and users: .*Mend or remove the file"):
+            report([folder])
+
+
+def test_each_run_is_read_once_however_many_it_is_compared_with(
+    strong: Path, weak: Path, nasty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: Counter[str] = Counter()
+    inner = store.from_record
+
+    def counted(record: store.Record) -> Episode:
+        read[str(record["task"]["gym"])] += 1
+        return inner(record)
+
+    def index(path: Path) -> object:
+        raise AssertionError(f"{path} is gone through again")
+
+    monkeypatch.setattr(store, "from_record", counted)
+    monkeypatch.setattr(outlines, "index", index)
+    alone = [0, 0]
+    for i, run in enumerate((strong, weak)):
+        read.clear()
+        report([run])
+        alone[i] = read.total()
+    read.clear()
+    together = report([strong, weak, strong])
+    assert read.total() == 2 * alone[0] + alone[1]
+    assert {s.name for s in together.sections} >= {"comparison", "front"}
 
 
 def test_rates_of_hack_checks_are_those_of_results_json(strong: Path, tmp_path: Path) -> None:

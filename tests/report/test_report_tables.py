@@ -23,6 +23,7 @@ def table(*rows: tuple[object, ...]) -> Table:
         (SCORE, Column("x", "percent"), ("50%", "[25, 75]", "1,200")),
         (NOTHING, Column("x", "number", 2), ("–", "", "")),
         (Interval(0.5, float("nan"), float("nan"), 3), Column("x", "number", 1), ("0.5", "", "3")),
+        (Interval(0.5, 0.5, 0.5, 3), Column("x", "number", 1), ("0.5", "", "3")),
         (float("nan"), Column("x", "number", 1), ("–", "", "")),
         (None, Column("x"), ("–", "", "")),
         (12345, Column("x", "number"), ("12,345", "", "")),

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from userrl.config import Count
 from userrl.core import Cast, Episode, Judge, Query, User
 from userrl.errors import DataError, EndpointRefused, SeatError
-from userrl.evaluate.statistics import NOTHING, RESAMPLES, Interval, drawn_interval, mean_interval
+from userrl.evaluate.statistics import ALIKE, NOTHING, RATE, RESAMPLES, Interval, drawn_interval, mean_interval
 from userrl.rollout import advance
 
 R = TypeVar("R")
@@ -300,12 +300,11 @@ def cohen(pairs: Sequence[tuple[Hashable, Hashable, Hashable]], seed: int = 0) -
     agreed = np.zeros(len(rows))
     np.add.at(agreed, [rows[task] for task in tasks], same)
 
-    def kappa(times: np.ndarray) -> np.ndarray:
-        """times: (draws, tasks)"""
+    def rates(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         n = times @ said[0].sum(1)
-        return _beyond_chance(times @ agreed / n, ((times @ said[0]) * (times @ said[1])).sum(1) / n**2)
+        return times @ agreed / n, ((times @ said[0]) * (times @ said[1])).sum(1) / n**2
 
-    return Agreement(mean_interval(same, tasks, seed), _drawn(kappa, len(rows), len(pairs), seed))
+    return _drawn(rates, len(rows), mean_interval(same, tasks, seed, RATE), seed)
 
 
 def fleiss(ratings: Sequence[Sequence[Hashable]], tasks: Sequence[Hashable], seed: int = 0) -> Agreement:
@@ -330,11 +329,11 @@ def fleiss(ratings: Sequence[Sequence[Hashable]], tasks: Sequence[Hashable], see
     np.add.at(said, place, counts)
     np.add.at(size, place, 1.0)
 
-    def kappa(times: np.ndarray) -> np.ndarray:
+    def rates(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         n = times @ size
-        return _beyond_chance(times @ agreed / n, ((times @ said / (r * n[:, None])) ** 2).sum(1))
+        return times @ agreed / n, ((times @ said / (r * n[:, None])) ** 2).sum(1)
 
-    return Agreement(mean_interval(same.tolist(), place, seed), _drawn(kappa, len(rows), len(whole), seed))
+    return _drawn(rates, len(rows), mean_interval(same.tolist(), place, seed, RATE), seed)
 
 
 def _numbered(values: Iterable[Hashable]) -> dict[Hashable, int]:
@@ -346,10 +345,22 @@ def _beyond_chance(agreed: np.ndarray, chance: np.ndarray) -> np.ndarray:
     return np.where(chance < 1 - 1e-12, (agreed - chance) / np.maximum(1 - chance, 1e-12), np.nan)
 
 
-def _drawn(kappa: Callable[[np.ndarray], np.ndarray], tasks: int, n: int, seed: int) -> Interval:
-    """The kappa of all tasks, with an interval over tasks drawn anew."""
-    mean = float(kappa(np.ones((1, tasks)))[0])
+def _drawn(rates: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], tasks: int, share: Interval, seed: int) -> Agreement:
+    """An agreement with its kappa, whose interval is over tasks drawn anew.
+
+    Where all draws give the same kappa (there is no disagreement), it is what the bounds of the share come to, with the
+    agreement by chance that was found.
+
+    Args:
+        rates: (draws, tasks) how often each task is drawn -> (draws,) agreement, and agreement by chance.
+    """
+    agreed, chance = rates(np.ones((1, tasks)))
+    mean = float(_beyond_chance(agreed, chance)[0])
     picks = np.random.default_rng(seed).integers(tasks, size=(RESAMPLES, tasks))
-    draws = kappa(np.stack([np.bincount(pick, minlength=tasks) for pick in picks]).astype(float))
+    draws = _beyond_chance(*rates(np.stack([np.bincount(pick, minlength=tasks) for pick in picks]).astype(float)))
     known = draws[~np.isnan(draws)]
-    return drawn_interval(mean, known, n) if known.size else Interval(mean, mean, mean, n)
+    kappa = drawn_interval(mean, known, share.n) if known.size else Interval(mean, mean, mean, share.n)
+    if kappa.high - kappa.low <= ALIKE:
+        low, high = _beyond_chance(np.array([share.low, share.high]), chance)
+        kappa = Interval(mean, float(low), float(high), share.n)
+    return Agreement(share, kappa)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
 
-from userrl.data.sets import digest
 from userrl.errors import ConfigError, DataError, needs
-from userrl.evaluate.compare import COSTS, METRICS, check_metric
-from userrl.evaluate.statistics import Interval, drawn_interval, drawn_tasks
-from userrl.store import Records, index, settings
+from userrl.evaluate.outlines import METRICS, Outline, TaskKey, check_metric, outline, widest
+from userrl.evaluate.played import Unfinished
+from userrl.evaluate.statistics import Interval, drawn_interval, drawn_tasks, parts
 
 COLORS = ("#3b7dd8", "#8a8a8a")
 """Of runs on the front, and of the others."""
@@ -33,6 +33,8 @@ class Point:
     """Share of the resamples in which that holds."""
     errors: int
     """Episodes that a failure ended, which have no score."""
+    unfinished: Unfinished | None = None
+    """How much is played of the run, where that is not all of it."""
 
 
 @dataclass(frozen=True)
@@ -55,75 +57,103 @@ def front(runs: Sequence[Path], by: str = "share", against: str = "turns", gym: 
     of each gym anew, the same for all runs.
 
     Args:
-        by: what more of is better, of `compare.METRICS`.
+        by: what more of is better, of `outlines.METRICS`.
         against: what less of is better.
         gym: the only gym to look at; all by default.
 
     Raises:
         UnknownName: there is no such metric.
-        ConfigError: a run is named twice; or `by` is a cost, or `against` none (`compare.COSTS`).
+        ConfigError: a run is named twice; or `by` is a cost, or `against` none.
         DataError: a folder holds no episodes, or the runs have no scored task in common.
     """
     _check(runs, by, against)
-    return _front([_read(run, by, against, gym) for run in runs], by, against, gym, seed)
+    return _front([outline(run, (by, against), gym) for run in runs], by, against, gym, seed)
 
 
-def fronts(runs: Sequence[Path], by: str = "share", against: str = "turns", seed: int = 0) -> dict[str, Front]:
+def fronts(runs: Sequence[Outline], by: str = "share", against: str = "turns", seed: int = 0) -> dict[str, Front]:
     """Gym -> the front of those of the runs that played it, where these are two and more and have a scored task in common.
 
-    Reads each run once. Raises as `front` does, but for tasks in common.
+    Args:
+        runs: with these two metrics among others.
+
+    Raises as `front` does, but for tasks in common.
     """
-    _check(runs, by, against)
-    read = [_read(run, by, against, None) for run in runs]
+    _check([run.run for run in runs], by, against)
     found = {}
-    for gym in dict.fromkeys(gym for run in read for gym, _ in run.means):
-        own = [run.of(gym) for run in read if run.of(gym).means]
-        if len(own) > 1 and _shared(own):
+    for gym in dict.fromkeys(gym for run in runs for gym, _, _ in run.episodes):
+        own = [run for run in runs if any(kept.values for key, kept in run.episodes.items() if key[0] == gym)]
+        values = [_means(run, by, against, gym) for run in own]
+        if len(own) > 1 and any(_shared(own, values).values()):
             found[gym] = _front(own, by, against, gym, seed)
     return found
 
 
-def _front(read: Sequence[_Run], by: str, against: str, gym: str | None, seed: int) -> Front:
-    values = [found.means for found in read]
-    scored = [task for task in values[0] if all(task in of for of in values)]
-    shared = _shared(read)
+def _front(runs: Sequence[Outline], by: str, against: str, gym: str | None, seed: int) -> Front:
+    values = [_means(run, by, against, gym) for run in runs]
+    same = _shared(runs, values)
+    shared = [task for task, alike in same.items() if alike]
     if not shared:
         where = f" of gym {gym!r}" if gym else ""
-        raise DataError(f"The {len(read)} runs have no task{where} with a score in common. Name runs on the same gyms and split.")
+        raise DataError(f"The {len(runs)} runs have no task{where} with a score in common. Name runs on the same gyms and split.")
+    gyms = [of for of, _ in shared]
     table = np.array([[of[task] for task in shared] for of in values])
-    picks = drawn_tasks([of for of, _ in shared], seed)
+    picks = drawn_tasks(gyms, seed)
     # rounded, since sums that are equal but for rounding are ties
     drawn = np.stack([table[:, pick].mean(1) for pick in picks]).round(12)
     means, share = table.mean(1).round(12), np.mean([undominated(one) for one in drawn], axis=0)
+    within = [{of: reduce(widest, (run.within.get((of, metric)) for run in runs)) for of in gyms} for metric in (by, against)]
+
+    def interval(i: int, metric: int) -> Interval:
+        open_ = parts(table[i, :, metric], gyms, within[metric])
+        return drawn_interval(float(means[i, metric]), drawn[:, i, metric], len(shared), open_)
+
     points = [
         Point(
-            str(found.run),
-            str(settings(found.run).get("agent", "")),
-            drawn_interval(float(means[i, 0]), drawn[:, i, 0], len(shared)),
-            drawn_interval(float(means[i, 1]), drawn[:, i, 1], len(shared)),
+            str(run.run),
+            str(run.settings.get("agent", "")),
+            interval(i, 0),
+            interval(i, 1),
             bool(on),
             float(share[i]),
-            found.errors,
+            run.failed(gym),
+            run.unfinished,
         )
-        for i, (found, on) in enumerate(zip(read, undominated(means), strict=True))
+        for i, (run, on) in enumerate(zip(runs, undominated(means), strict=True))
     ]
     points.sort(key=lambda point: (point.turns.mean, -point.success.mean))
-    left_out = len({task for of in values for task in of}) - len(scored)
-    return Front(by, against, len(shared), left_out, len(scored) - len(shared), tuple(points))
+    left_out = len({task for of in values for task in of}) - len(same)
+    return Front(by, against, len(shared), left_out, len(same) - len(shared), tuple(points))
 
 
-def _shared(read: Sequence[_Run]) -> list[_Key]:
-    """The tasks that all runs scored, and that are the same in all."""
-    first, *others = read
-    return [task for task, digest in first.tasks.items() if all(other.tasks.get(task) == digest for other in others)]
+_Means = Mapping[TaskKey, tuple[float, float]]
+"""Task -> what a run reaches and what it takes, over its scored attempts."""
+
+
+def _means(run: Outline, by: str, against: str, gym: str | None) -> _Means:
+    attempts: dict[TaskKey, list[tuple[float, float]]] = {}
+    for key, kept in run.episodes.items():
+        if kept.values and gym in (None, key[0]):
+            attempts.setdefault(key[:2], []).append((kept.values[by], kept.values[against]))
+    return {task: (float(np.mean([p[0] for p in of])), float(np.mean([p[1] for p in of]))) for task, of in attempts.items()}
+
+
+def _shared(runs: Sequence[Outline], values: Sequence[_Means]) -> dict[TaskKey, bool]:
+    """Tasks that all runs scored -> whether they are the same in all."""
+    scored = (task for task in values[0] if all(task in of for of in values))
+    return {task: len({run.tasks[task] for run in runs}) == 1 for task in scored}
+
+
+def check_axes(by: str, against: str) -> None:
+    """Raises UnknownName for what is no metric, ConfigError where less is better of the first or more of the second."""
+    check_metric(by)
+    check_metric(against)
+    if METRICS[by].is_cost or not METRICS[against].is_cost:
+        gains, costs = (", ".join(name for name, m in METRICS.items() if m.is_cost is of) for of in (False, True))
+        raise ConfigError(f"A front of {by} against {against}: expected one of {gains} against one of {costs}.")
 
 
 def _check(runs: Sequence[Path], by: str, against: str) -> None:
-    check_metric(by)
-    check_metric(against)
-    if by in COSTS or against not in COSTS:
-        gains = ", ".join(name for name in METRICS if name not in COSTS)
-        raise ConfigError(f"A front of {by} against {against}: expected one of {gains} against one of {', '.join(COSTS)}.")
+    check_axes(by, against)
     if len(set(runs)) < len(runs):
         raise ConfigError(f"A run is named twice: {', '.join(map(str, runs))}. Name each once.")
 
@@ -139,44 +169,6 @@ def undominated(means: np.ndarray) -> np.ndarray:
     better = (gain[:, None] > gain) | (cost[:, None] < cost)
     alone: np.ndarray = np.logical_not(np.any(as_good & better, axis=0))
     return alone
-
-
-_Key = tuple[str, str]
-"""(gym, task id)"""
-
-
-@dataclass(frozen=True)
-class _Run:
-    """What is kept of a run."""
-
-    run: Path
-    means: Mapping[_Key, tuple[float, float]]
-    """Task -> what it reaches and what it takes, over its scored attempts."""
-    tasks: Mapping[_Key, str]
-    """Digests of those tasks."""
-    errors: int
-
-    def of(self, gym: str) -> _Run:
-        """What is kept of one of its gyms, without the failures, which are not counted apart."""
-        means = {key: value for key, value in self.means.items() if key[0] == gym}
-        return replace(self, means=means, tasks={key: self.tasks[key] for key in means}, errors=0)
-
-
-def _read(run: Path, by: str, against: str, gym: str | None) -> _Run:
-    file = run / "episodes.jsonl"
-    if not file.is_file():
-        raise DataError(f"{run} holds no episodes.jsonl. Name the folder of a run, as --out named it.")
-    pairs: dict[_Key, list[tuple[float, float]]] = {}
-    tasks: dict[_Key, str] = {}
-    entries = [entry for key, entry in index(file).items() if gym in (None, key[0])]
-    scored = [entry.offset for entry in entries if entry.stop != "error"]
-    for episode in Records(file, scored):
-        key = (episode.task.gym, episode.task.id)
-        pairs.setdefault(key, []).append((METRICS[by](episode), METRICS[against](episode)))
-        if key not in tasks:
-            tasks[key] = digest([episode.task])
-    means = {task: (float(np.mean([p[0] for p in of])), float(np.mean([p[1] for p in of]))) for task, of in pairs.items()}
-    return _Run(run, means, tasks, len(entries) - len(scored))
 
 
 def draw(found: Front, names: Sequence[str], path: Path) -> Path:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from userrl.core import INVALID, Episode, Task, Turn
 from userrl.evaluate.conformance import leaked
-from userrl.evaluate.statistics import Interval, mean_interval
+from userrl.evaluate.statistics import RATE, Interval, mean_interval
 from userrl.gyms.base import gym_of
 from userrl.llm.replies import FENCE
 
@@ -109,16 +109,8 @@ class _Column:
 
     def rates(self, gym: str, seed: int) -> HackRates:
         made = [check for check in CHECKS if check in self.checks and applies(check, gym)]
-        rates = {check: rate_interval(self.found[check], self.ids, seed) for check in made}
+        rates = {check: mean_interval(self.found[check], self.ids, seed, RATE) for check in made}
         return HackRates(gym, len(self.ids), rates, tuple(self.examples))
-
-
-def rate_interval(found: Sequence[float], tasks: Sequence[str], seed: int = 0) -> Interval:
-    """Share of episodes with a finding, clustered by task; at 0 and 1, as wide as so many tasks leave open (Clopper-Pearson)."""
-    interval, open_ = mean_interval(found, tasks, seed), 1 - 0.025 ** (1 / max(1, len(set(tasks))))
-    if interval.mean == 0.0:
-        return replace(interval, high=open_)
-    return replace(interval, low=1 - open_) if interval.mean == 1.0 else interval
 
 
 def applies(check: Check, gym: str) -> bool:

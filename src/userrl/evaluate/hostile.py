@@ -24,7 +24,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from userrl.core import INVALID, Action, Cast, Episode, Judge, Query, User
-from userrl.errors import SeatError
+from userrl.errors import SeatError, crash
 from userrl.gyms.base import FINISH, Gym
 from userrl.llm.fake import FakeClient
 from userrl.llm.replies import FENCE, MAX_UNTRUSTED
@@ -88,8 +88,9 @@ async def attempt(result: Awaitable[A]) -> A | Exception:
     return outcome
 
 
-def said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:200]
+def said(gym: Gym, error: Exception) -> str:
+    """What a gym crashed with, and in which of its lines."""
+    return crash(error, type(gym).__module__)
 
 
 def hostile_actions(gym: Gym, attacks: Mapping[str, str] = ATTACKS) -> list[Action]:
@@ -138,13 +139,13 @@ async def gains(gym: Gym, cast: Cast, host: Host, attacks: Mapping[str, str]) ->
     for plain in ("", MARK) if host.text else (MARK,):
         result = await attempt(advance(host.episode, host.action(plain), cast, gym))
         if isinstance(result, Exception):
-            return [f"{host.kind!r} with {host.action(plain).text!r:.50} crashed with {said(result)}"]
+            return [f"{host.kind!r} with {host.action(plain).text!r:.50} crashed with {said(gym, result)}"]
         allowed, may_end = max(allowed, result.turns[-1].reward), may_end or result.turns[-1].done
     for name, attack in attacks.items():
         result = await attempt(advance(host.episode, host.action(attack), cast, gym))
         where = f"the attack {name!r} {'behind ' + repr(host.text)[:50] if host.text else 'alone'} as {host.kind!r}"
         if isinstance(result, Exception):
-            problems.append(f"{where} crashed with {said(result)}")
+            problems.append(f"{where} crashed with {said(gym, result)}")
             continue
         turn = result.turns[-1]
         if turn.reward > allowed + TOLERANCE:
@@ -239,7 +240,7 @@ async def parroted(gym: Gym, cast: Cast, episode: Episode) -> list[str]:
         if isinstance(result, SeatError):
             break  # a script may not understand a user that talks like this
         if isinstance(result, Exception):
-            return [f"with a user that repeats the agent's words, turn {len(again.turns)} crashed with {said(result)}"]
+            return [f"with a user that repeats the agent's words, turn {len(again.turns)} crashed with {said(gym, result)}"]
         again = result
         if again.stop != "running":
             break

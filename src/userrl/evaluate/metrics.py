@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,7 @@ from functools import cache
 from typing import Literal, get_args
 
 from userrl.core import INVALID, Episode, Turn
-from userrl.evaluate.statistics import Interval, combined_interval, mean_interval, pass_all, pass_at
+from userrl.evaluate.statistics import RATE, Bounds, Interval, combined_interval, mean_interval, pass_all, pass_at
 from userrl.gyms.base import find, gym_of
 from userrl.scripted import Scripted
 
@@ -30,6 +31,16 @@ def share(episode: Episode) -> float:
     return total(episode) / best if best else 0.0
 
 
+def share_bounds(gym: str) -> Bounds | None:
+    """Bounds of the share; None where rewards may be negative, so that nobody knows how little an episode can earn."""
+    return RATE if find(gym).reward_range[0] >= 0 else None
+
+
+def score_bounds(gym: str, best: float) -> Bounds | None:
+    """Bounds of the scores of tasks of which the best allows so much; None as in `share_bounds`."""
+    return (0.0, best) if share_bounds(gym) else None
+
+
 def effective_turns(episode: Episode) -> int:
     """Number of the last turn with a non-zero reward; 0 when there is none."""
     return max((i for i, reward in enumerate(episode.rewards, start=1) if reward), default=0)
@@ -37,18 +48,17 @@ def effective_turns(episode: Episode) -> int:
 
 def time_weighted(episode: Episode) -> float:
     """Sum of r_i / (i + 1) over the turns i = 0, 1, ...: what is earned early counts more."""
-    return sum(reward / (i + 1) for i, reward in enumerate(episode.rewards))
+    return math.fsum(reward / (i + 1) for i, reward in enumerate(episode.rewards))
 
 
 def asks(gym: str, turn: Turn) -> bool:
     """Whether a turn says something to the user, who has to reply. Never where the rules alone answer (function, search)."""
-    return turn.action.kind == "action" and turn.label != INVALID and _has_user(gym)
+    return turn.action.kind in find(gym).asks and turn.label != INVALID and _has_user(gym)
 
 
 def needs_user(gym: str, turn: Turn) -> bool:
     """Whether a turn needs a person: a question, or an answer that somebody has to judge. Searches and tool calls do not."""
-    answers = turn.action.kind == "answer" and turn.label != INVALID and gym != "tau"  # tau's answer is a tool call
-    return answers or asks(gym, turn)
+    return (turn.action.kind in find(gym).answers and turn.label != INVALID) or asks(gym, turn)
 
 
 @cache
@@ -205,8 +215,9 @@ def _averages(columns: Sequence[_Column], summaries: Sequence[Summary], seed: in
 
 
 def _average(name: str, weights: Sequence[float], columns: Sequence[_Column], summaries: Sequence[Summary], seed: int) -> Summary:
-    def interval(values: Sequence[Sequence[float]]) -> Interval:
-        return combined_interval([(v, column.ids) for v, column in zip(values, columns, strict=True)], weights, seed)
+    def interval(values: Sequence[Sequence[float]], within: Sequence[Bounds | None]) -> Interval:
+        groups = [(v, column.ids) for v, column in zip(values, columns, strict=True)]
+        return combined_interval(groups, weights, seed, within)
 
     def weighted(values: Iterable[float]) -> float:
         return sum(weight * value for weight, value in zip(weights, values, strict=True))
@@ -216,9 +227,12 @@ def _average(name: str, weights: Sequence[float], columns: Sequence[_Column], su
         sum(s.tasks for s in summaries),
         sum(s.episodes for s in summaries),
         sum(s.errors for s in summaries),
-        interval([column.scores for column in columns]),
-        interval([column.shares for column in columns]),
-        interval([column.solved for column in columns]),
+        interval(
+            [column.scores for column in columns],
+            [score_bounds(s.gym, column.best) for s, column in zip(summaries, columns, strict=True)],
+        ),
+        interval([column.shares for column in columns], [share_bounds(s.gym) for s in summaries]),
+        interval([column.solved for column in columns], [RATE] * len(columns)),
         weighted(s.effective_turns for s in summaries),
         {},
         time_weighted=weighted(s.time_weighted for s in summaries),
@@ -242,6 +256,8 @@ class _Column:
     """Sums over the episodes: questions, characters read and typed, repeats."""
     labels: Counter[str] = field(default_factory=Counter)
     errors: int = 0
+    best: float = 0.0
+    """The best score of any task."""
     parts: dict[str, _Column] = field(default_factory=dict)
     idle: dict[str, tuple[float, float]] = field(default_factory=dict)
     """Task -> score and share of an agent that does nothing."""
@@ -252,13 +268,14 @@ class _Column:
         gym, task = gym_of(episode), episode.task
         for part in gym.subsets(task) if whole else ():
             self.parts.setdefault(part, _Column()).add(episode, whole=False)
+        best = gym.best_score(task, episode.max_turns)
+        self.best = max(self.best, best)
         if whole and task.id not in self.idle and (idle := gym.idle(task)) is not None:
-            best = gym.best_score(task, episode.max_turns)
             self.idle[task.id] = (idle, idle / best if best else 0.0)
         if episode.stop == "error":
             self.errors += 1
             return
-        self.ids.append(episode.task.id)
+        self.ids.append(task.id)
         self.scores.append(total(episode))
         self.shares.append(share(episode))
         self.solved.append(float(gym_of(episode).solved(episode)))
@@ -282,9 +299,9 @@ class _Column:
             len(self.tasks),
             len(self.ids),
             self.errors,
-            mean_interval(self.scores, self.ids, seed),
-            mean_interval(self.shares, self.ids, seed),
-            mean_interval(self.solved, self.ids, seed),
+            mean_interval(self.scores, self.ids, seed, score_bounds(gym, self.best)),
+            mean_interval(self.shares, self.ids, seed, share_bounds(gym)),
+            mean_interval(self.solved, self.ids, seed, RATE),
             sum(self.turns) / len(self.turns) if self.turns else float("nan"),
             _mix(self.labels, [gym]),
             tuple(part.summary(f"{gym}: {which}", gym, seed) for which, part in sorted(self.parts.items())),
@@ -320,7 +337,7 @@ class _Column:
         for k in ks:
             tasks = [task for task, n in attempts.items() if n >= k]
             any_, all_ = ([of(k, attempts[task], solved[task]) for task in tasks] for of in (pass_at, pass_all))
-            passes.append(Passes(k, mean_interval(any_, tasks, seed), mean_interval(all_, tasks, seed)))
+            passes.append(Passes(k, mean_interval(any_, tasks, seed, RATE), mean_interval(all_, tasks, seed, RATE)))
         return tuple(passes)
 
     def _idle(self, gym: str, seed: int) -> Summary | None:
@@ -329,5 +346,6 @@ class _Column:
         ids = list(self.idle)
         scores, shares = [score for score, _ in self.idle.values()], [share for _, share in self.idle.values()]
         solved = [float(share >= 1.0) for share in shares]
-        score, share, success = (mean_interval(values, ids, seed) for values in (scores, shares, solved))
+        score = mean_interval(scores, ids, seed, score_bounds(gym, self.best))
+        share, success = mean_interval(shares, ids, seed, share_bounds(gym)), mean_interval(solved, ids, seed, RATE)
         return Summary(gym, len(ids), len(ids), 0, score, share, success, sum(map(bool, scores)) / len(ids), {})

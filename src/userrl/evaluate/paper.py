@@ -101,15 +101,16 @@ def settings() -> dict[str, Any]:
 def beside(found: Figures) -> list[Interval | None]:
     """(12,) our scores under the columns of table 3: its gyms, averages of the gyms trained on and held out, micro, macro.
 
-    None where there is none: averages need all gyms of the table and no others, and gyms that are held out (`figures`).
+    None where there is none: an average needs a score in all gyms of the table that it is over, and no others; `figures` must
+    know which gyms are held out.
     """
     gyms = {s.gym: s.score for s in found.gyms if s.episodes}
-    scores: list[Interval | None] = [gyms.get(gym) for gym in TASKS]
-    if None in scores or len(gyms) > len(scores):
-        return [*scores, None, None, None, None]
-    averages = {s.gym: s.score for s in found.averages}
-    in_, out = ({s.gym: s.score for s in found.parts.get(part, ())}.get("macro") for part in PARTS)
-    return [*scores, in_, out, averages.get("micro"), averages.get("macro")]
+    averages = {s.gym: s.score for s in found.averages} if gyms.keys() == TASKS.keys() else {}
+    parts: list[Interval | None] = []
+    for part in PARTS:
+        whole = {s.gym for s in found.of(part)} == {gym for gym in TASKS if (gym in HELD_OUT) is (part == "held-out")}
+        parts.append({s.gym: s.score for s in found.parts.get(part, ())}.get("macro") if whole else None)
+    return [*(gyms.get(gym) for gym in TASKS), *parts, averages.get("micro"), averages.get("macro")]
 
 
 def differences(job: EvalJob) -> list[str]:

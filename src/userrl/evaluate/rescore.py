@@ -21,13 +21,16 @@ from pydantic import BaseModel, ValidationError
 from userrl.calls import FILE as REPLIES
 from userrl.calls import Calls
 from userrl.core import Cast, Episode, Judge, Query, User
-from userrl.errors import DataError, EndpointRefused, ReplyError, RunStopped, SeatError, UserRLError
-from userrl.evaluate.metrics import total
+from userrl.errors import ConfigError, DataError, EndpointRefused, ReplyError, RunStopped, SeatError, UserRLError
+from userrl.evaluate.lines import Fields, fitting
+from userrl.evaluate.metrics import score_bounds, total
+from userrl.evaluate.played import in_order
 from userrl.evaluate.statistics import Interval, mean_interval, paired_interval
-from userrl.gyms.base import gym_of, make, rules_for
+from userrl.gyms.base import find, gym_of, known, make, rules_for
 from userrl.llm.endpoint import lasting
 from userrl.rollout import advance
-from userrl.store import Records, RunFolder, fingerprint, index, scan, settings
+from userrl.scripted import Scripted
+from userrl.store import Record, Records, RunFolder, fingerprint, index, migrated, read_as, settings
 
 R = TypeVar("R")
 
@@ -187,6 +190,8 @@ async def mark(recorded: Episode, cast: Cast, rules: Mapping[str, Any]) -> tuple
         if now.stop != "running":
             break
     count = len(now.turns)
+    if recorded.stop == "window" and now.stop == "running":
+        now = replace(now, stop="window")
     end: End = "open" if now.stop == "running" else "earlier" if count < len(recorded.turns) else "same"
     return now, Mark(differs, end, count)
 
@@ -217,14 +222,16 @@ async def rescore(
         RunStopped, EndpointRefused: as in play; what was marked is kept.
     """
     file = Path(job.run) / EPISODES
-    kept = RunFolder(folder, _settings(job, folder), resume=resume)
+    config = _settings(job, folder)
+    kept = RunFolder(folder, config, resume=resume, defaults={"contents": config["contents"]})
     if job.judge is None:
         own = cast
 
         def cast(gym: str) -> Cast:
             return Cast(own(gym).user, _OnRecord(own(gym).judge))
 
-    recorded = Records(file, [entry.offset for entry in index(file).values()])
+    entries = index(file)
+    recorded = Records(file, [entries[key].offset for key in in_order(Path(job.run), entries)])
     limit = max(8, len(recorded) // 10) if max_errors is None else max_errors
     done, failed = {key for key, entry in kept.index().items() if entry.stop != "error"}, 0
     last = ""
@@ -246,7 +253,8 @@ async def rescore(
                 before, after = (None if e.stop == "error" else total(e) for e in (old, new))
                 gym, task, attempt = old.key
                 line = {"gym": gym, "task": task, "attempt": attempt, "before": before, "after": after, **asdict(how)}
-                marks.write({"schema": SCHEMA, **line})
+                best = gym_of(new).best_score(new.task, new.max_turns)
+                marks.write({"schema": SCHEMA, **line, "best": best, "could_change": _could_change(job, gym)})
                 store.append(new)
                 if on_end is not None:
                     on_end(new)
@@ -270,6 +278,12 @@ def _settings(job: RescoreJob, folder: Path) -> dict[str, Any]:
         raise DataError(f"{run} holds no episodes of an evaluation. Name the folder of `userrl eval` (--out).")
     if folder.resolve() == run.resolve():
         raise DataError(f"{folder} is the run itself, which stays as it is. Choose another folder with --out.")
+    others = known().keys() - {*past["gyms"]}
+    if other := [name for name, value in job.rules.items() if isinstance(value, Mapping) and name in others]:
+        raise ConfigError(
+            f"The rules are for {other[0]}, which {run} did not play (gyms: {', '.join(past['gyms'])}). Nothing would be marked "
+            f"otherwise; name a gym of the run, or leave the name out for all."
+        )
     for gym in past["gyms"]:
         make(gym, **{**rules_for(past.get("rules", {}), gym), **rules_for(job.rules, gym)})
     return {
@@ -278,8 +292,15 @@ def _settings(job: RescoreJob, folder: Path) -> dict[str, Any]:
         "endpoints": lasting({**past.get("endpoints", {}), **job.endpoints}),
         "rescore_of": job.run,
         "new_rules": dict(job.rules),
-        "contents": {"run": fingerprint(run / EPISODES)},
+        # with the tasks' hashes, so that what is missing in an unfinished run is missed in this one, too
+        "contents": {**past.get("contents", {}), "run": fingerprint(run / EPISODES)},
     }
+
+
+def _could_change(job: RescoreJob, gym: str) -> bool:
+    """Whether a new mark may be another one: by other rules of the gym, or by a judge who is asked anew."""
+    judge = find(gym).cast().judge
+    return bool(rules_for(job.rules, gym)) or (job.judge is not None and (not isinstance(judge, Scripted) or bool(judge.answers)))
 
 
 async def _one(episode: Episode, cast: Callable[[str], Cast], job: RescoreJob) -> tuple[Episode, Mark] | UserRLError:
@@ -293,27 +314,57 @@ async def _one(episode: Episode, cast: Callable[[str], Cast], job: RescoreJob) -
         return error
 
 
+class _Line(Fields):
+    """A line of `MARKS`."""
+
+    gym: str
+    task: str
+    attempt: int
+    before: float | None
+    after: float | None
+    best: float | None = None
+    """The best score that the task allows; the first versions did not keep it."""
+    could_change: bool = True
+    differs: int | None
+    end: End
+    turns: int
+
+    @property
+    def holds(self) -> bool:
+        return Mark(self.differs, self.end, self.turns).holds
+
+
+def _line(record: Record) -> _Line:
+    return fitting(_Line, migrated(record, SCHEMA, {}))
+
+
 def rescored(folder: Path) -> Rescored:
-    """The figures of a folder of `rescore`, from its marks."""
-    lines = {(line["gym"], line["task"], line["attempt"]): line for _, line in scan(folder / MARKS)}
-    scored = [line for line in lines.values() if line["before"] is not None and line["after"] is not None]
-    held = [Mark(line["differs"], line["end"], line["turns"]).holds for line in scored]
+    """The figures of a folder of `rescore`, from its marks. Raises DataError."""
+    last = {(line.gym, line.task, line.attempt): line for line in read_as(folder / MARKS, _line, "a mark of an episode")}
+    lines = {key: last[key] for key in in_order(folder, last)}
+    scored = [line for line in lines.values() if line.before is not None and line.after is not None]
     figures = []
-    for gym in dict.fromkeys(line["gym"] for line in scored):
-        of_gym = [(line, holds) for line, holds in zip(scored, held, strict=True) if line["gym"] == gym]
-        figures.append(_difference(gym, "all", [line for line, _ in of_gym]))
-        figures.append(_difference(gym, "same talk", [line for line, holds in of_gym if holds]))
+    for gym in dict.fromkeys(line.gym for line in scored):
+        of_gym = [line for line in scored if line.gym == gym]
+        figures.append(_difference(gym, "all", of_gym))
+        figures.append(_difference(gym, "same talk", [line for line in of_gym if line.holds]))
     return Rescored(
         tuple(figures),
         marked=len(scored),
-        changed=held.count(False),
-        earlier=sum(line["end"] == "earlier" for line in scored),
-        failed=sum(line["before"] is not None and line["after"] is None for line in lines.values()),
-        left_out=sum(line["before"] is None for line in lines.values()),
+        changed=sum(not line.holds for line in scored),
+        earlier=sum(line.end == "earlier" for line in scored),
+        failed=sum(line.before is not None and line.after is None for line in lines.values()),
+        left_out=sum(line.before is None for line in lines.values()),
     )
 
 
-def _difference(gym: str, of: Literal["all", "same talk"], lines: Sequence[Mapping[str, Any]]) -> Difference:
-    before, after, tasks = ([line[name] for line in lines] for name in ("before", "after", "task"))
-    both = paired_interval(after, before, tasks)
-    return Difference(gym, of, len(lines), mean_interval(before, tasks), mean_interval(after, tasks), both)
+def _difference(gym: str, of: Literal["all", "same talk"], lines: Sequence[_Line]) -> Difference:
+    """Of episodes that were scored both times."""
+    before = [line.before for line in lines if line.before is not None]
+    after = [line.after for line in lines if line.after is not None]
+    tasks, best = [line.task for line in lines], [line.best for line in lines if line.best is not None]
+    within = score_bounds(gym, max(best)) if best and len(best) == len(lines) else None
+    both = paired_interval(after, before, tasks, within=within if any(line.could_change for line in lines) else None)
+    return Difference(
+        gym, of, len(lines), mean_interval(before, tasks, within=within), mean_interval(after, tasks, within=within), both
+    )

@@ -18,10 +18,12 @@ from userrl.config import as_dict
 from userrl.core import Episode
 from userrl.errors import DataError
 from userrl.evaluate import paper
+from userrl.evaluate.cautions import cautions
 from userrl.evaluate.hacks import CHECKS, Check, Example, Finding, HackRates, hack_rates
 from userrl.evaluate.metrics import Figures, Summary, figures
 from userrl.evaluate.run import EvalJob
 from userrl.evaluate.statistics import Interval
+from userrl.evaluate.users import Factor, Figure, Ranks, Spread
 from userrl.llm.endpoint import lasting
 from userrl.llm.ledger import Ledger
 from userrl.store import migrated, write_whole
@@ -30,7 +32,7 @@ SCHEMA = 1
 """Version of the documents."""
 FILE = "results.json"
 """File of a run's folder."""
-Kind = Literal["eval", "estimate", "compare", "front", "users", "agreement"]
+Kind = Literal["eval", "estimate", "compare", "front", "users", "agreement", "training"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class Results:
     hacks: tuple[HackRates, ...]
     cost: Sequence[Mapping[str, Any]] = ()
     """Rows of the ledger."""
+
+    @property
+    def cautions(self) -> list[str]:
+        """What must be said above the figures."""
+        return cautions(self.figures)
 
     @property
     def ours(self) -> dict[str, float | None]:
@@ -66,6 +73,7 @@ def eval_document(results: Results) -> dict[str, Any]:
     job, found = results.job, results.figures
     parts: dict[str, Any] = {
         "job": {**as_dict(job), "endpoints": lasting(job.endpoints)},
+        "cautions": results.cautions,
         "gyms": [plain(s) for s in found.gyms],
         "averages": [plain(s) for s in found.averages],
         "held_out": list(found.held_out),
@@ -114,16 +122,48 @@ def read_hacks(folder: Path) -> tuple[HackRates, ...]:
 
 
 def _hack_rates(row: Mapping[str, Any]) -> HackRates:
-    rates = {
-        check: Interval(_number(i["mean"]), _number(i["low"]), _number(i["high"]), int(i["n"]))
-        for check, i in row["rates"].items()
-    }
+    rates = {check: _interval(i) for check, i in row["rates"].items()}
     examples = tuple(
         Example(str(e["task"]), int(e["attempt"]), Finding(f["check"], int(f["turn"]), str(f["quote"])))
         for e in row["examples"]
         for f in (e["finding"],)
     )
     return HackRates(str(row["gym"]), int(row["episodes"]), rates, examples)
+
+
+def read_factor(folder: Path) -> Factor | None:
+    """What the choice of the user decides, as `results.json` of a grid has it; None where there is none. Raises DataError."""
+    found = read(folder).get("factor")
+    if found is None:
+        return None
+    try:
+        return Factor(
+            str(found["metric"]),
+            tuple(map(_figure, found["figures"])),
+            tuple(map(_spread, found["spreads"])),
+            tuple(Ranks(str(r["first"]), str(r["second"]), _interval(r["tau"])) for r in found["ranks"]),
+            int(found["tasks"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(f"{folder / FILE} holds no grid of agents and users: {error!r}. Mend or remove the file.") from error
+
+
+def _figure(row: Mapping[str, Any]) -> Figure:
+    who = (str(row["agent"]), str(row["user"]), str(row["judge"]))
+    gyms = {str(gym): _interval(mean) for gym, mean in row["gyms"].items()}
+    return Figure(*who, _interval(row["mean"]), int(row["tasks"]), int(row["errors"]), gyms, _interval(row["macro"]))
+
+
+def _spread(row: Mapping[str, Any]) -> Spread:
+    worst = (str(row["worst"]), _interval(row["worst_mean"]), _number(row["worst_share"]))
+    between, within = _number(row["between"]), _number(row["within"])
+    if between < 0 or within < 0:
+        raise ValueError(f"variances are {between} and {within}; none is below 0")
+    return Spread(str(row["agent"]), _interval(row["mean"]), *worst, between, within)
+
+
+def _interval(found: Mapping[str, Any]) -> Interval:
+    return Interval(_number(found["mean"]), _number(found["low"]), _number(found["high"]), int(found["n"]))
 
 
 def _number(value: float | None) -> float:

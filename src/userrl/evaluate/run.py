@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import islice
 from pathlib import Path
@@ -23,7 +24,7 @@ from userrl.store import RunFolder, fingerprint, is_folder, settings
 class EvalJob:
     """What to evaluate. Saved with the results; a resumed run must match it."""
 
-    agent: str
+    agent: str = "expert"
     gyms: tuple[str, ...] = ("intention",)
     split: str = "test"
     splits: Mapping[str, str] = field(default_factory=dict)
@@ -36,8 +37,8 @@ class EvalJob:
     user: str = "scripted"
     judge: str = "scripted"
     temperature: AtLeast0 | None = None
-    max_new: Count = 512
-    """Tokens of one reply of a local model at most."""
+    max_new: Count | None = None
+    """Tokens of one reply of a local model at most; see `longest_reply` for the default."""
     rules: Mapping[str, Any] = field(default_factory=dict)
     """Settings for all gyms, and in a table of its name for one: {"compat": "userrl", "travel": {"rewards": "training"}}."""
     endpoints: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -102,6 +103,10 @@ def check(job: EvalJob) -> None:
         make(gym, **rules_for(job.rules, gym))
     for gym in (*job.held_out, *job.splits):
         find(gym)
+    if job.preset is None and (other := [gym for gym in job.held_out if gym not in job.gyms]):
+        raise ConfigError(
+            f"held_out names {other[0]!r}, which is not played (gyms: {', '.join(job.gyms)}). Leave it out, or play it."
+        )
 
 
 def planned(job: EvalJob) -> int:
@@ -121,6 +126,7 @@ async def evaluate(
     on_end: Callable[[Episode], None] | None = None,
     calls: Calls | None = None,
     replay_of: Path | None = None,
+    without: Collection[tuple[str, str]] = (),
     **options: Any,
 ) -> Sequence[Episode]:
     """Play a job's episodes into a run folder: `config.json`, `episodes.jsonl`, and with models `replies.jsonl`, `cost.json`.
@@ -129,6 +135,7 @@ async def evaluate(
         max_errors: failed episodes that stop the run; a tenth of all, at least 8, by default.
         calls: what stands around the models of `agent` and `cast`.
         replay_of: the run whose replies stand for those models; the new run says so.
+        without: (gym, task id) of tasks that are left out.
         options: as `rollout.play_each` has.
     """
     check(job)
@@ -137,16 +144,35 @@ async def evaluate(
         config["replay_of"] = str(replay_of)
     run = RunFolder(folder, config, resume=resume, defaults=_kept(type(job)(job.agent)))
     limit = max(8, planned(job) // 10) if max_errors is None else max_errors
+    episodes = (episode for episode in plan(job) if episode.key[:2] not in without)
     try:
-        return await play_recorded(plan(job), agent, cast, run, max_errors=limit, on_end=on_end, calls=calls, **options)
+        return await play_recorded(episodes, agent, cast, run, max_errors=limit, on_end=on_end, calls=calls, **options)
     finally:
         if calls is not None and calls.any and not calls.replaying:
             run.write_json("cost.json", calls.ledger.record())
 
 
+LONGEST_REPLY = 512
+"""Tokens of one reply of a local model at most, where nothing else is asked for and its window is long enough."""
+
+
+def longest_reply(job: EvalJob) -> int:
+    """Tokens of one reply at most: as asked for, else 512, or a quarter of the window of a local model where that is less."""
+    if job.max_new is not None:
+        return job.max_new
+    file = Path(job.agent) / "config.json"
+    if not (is_folder(job.agent) and file.is_file()):
+        return LONGEST_REPLY
+    try:
+        window = json.loads(file.read_text("utf-8")).get("max_position_embeddings")
+    except (OSError, ValueError, AttributeError):
+        return LONGEST_REPLY  # what is wrong with the model is told where it is loaded
+    return max(1, min(LONGEST_REPLY, window // 4)) if isinstance(window, int) else LONGEST_REPLY
+
+
 def _kept(job: EvalJob) -> dict[str, Any]:
     """The settings that a resumed run must have in common with the one begun; what bears on reports alone is kept there."""
-    config = {**as_dict(job), "endpoints": lasting(job.endpoints)}
+    config = {**as_dict(job), "max_new": longest_reply(job), "endpoints": lasting(job.endpoints)}
     del config["held_out"]
     return config
 
@@ -161,8 +187,18 @@ def contents(job: EvalJob) -> dict[str, Any]:
 
 def recorded_job(folder: Path) -> EvalJob:
     """The job of a run's folder. Raises DataError for a folder that holds none."""
+    cells = sorted(file.parent for file in folder.glob("*/*/*/config.json"))
     try:
-        names = {f.name for f in fields(EvalJob)}
-        return resolve(EvalJob, None, {name: value for name, value in settings(folder).items() if name in names})
+        kept, names = settings(folder), {f.name for f in fields(EvalJob)}
+        if not folder.is_dir():
+            raise ValueError("there is no such folder")
+        if not kept and cells:
+            raise ValueError(f"it is a grid's, whose runs are in folders below it, such as {cells[0]}")
+        if "agent" not in kept:
+            raise ValueError(
+                f"its config.json names no agent, but a run of {kept['kind']!r}" if kept else "it has no config.json"
+            )
+        return resolve(EvalJob, None, {name: value for name, value in kept.items() if name in names})
     except ValueError as error:
-        raise DataError(f"{folder} holds no evaluation that can be read: {error}. Name the folder of a run (--out).") from error
+        why = str(error).rstrip(".")
+        raise DataError(f"{folder} holds no evaluation that can be read: {why}. Name the folder of a run (--out).") from error

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,8 +21,15 @@ SERIES_FROM = 30
 """Degrees of freedom from which on Student's t is computed by a series."""
 COVERAGE_AT_40 = (0.935, 0.952)
 """Least and greatest share of simulated evaluations of 40 tasks whose interval held the truth (`benchmarks/coverage.py`)."""
+FEW = 20
+"""Tasks below which an interval is not to be relied on."""
 Groups = Sequence[tuple[Sequence[float], Sequence[Hashable]]]
 """Of each gym: (N,) values, and which task each belongs to."""
+Bounds = tuple[float, float]
+"""The least and the greatest value that there can be."""
+RATE: Bounds = (0.0, 1.0)
+ALIKE = 1e-9
+"""Draws that differ by no more, beside a mean of 1, are the same but for rounding; so are two values that do."""
 
 
 @dataclass(frozen=True)
@@ -41,48 +49,79 @@ class Interval:
 NOTHING = Interval(float("nan"), float("nan"), float("nan"), 0)
 
 
-def mean_interval(values: Sequence[float], tasks: Sequence[Hashable], seed: int = 0) -> Interval:
+class Part(NamedTuple):
+    """What one gym adds to a mean of tasks, for when all its tasks have the same value."""
+
+    value: float
+    tasks: int
+    weight: float
+    within: Bounds | None
+    """None where they are not known."""
+
+
+def few(tasks: int) -> str:
+    """What to know of intervals over so few tasks; nothing from 100 on."""
+    if tasks >= 100:
+        return ""
+    if tasks < FEW:
+        return f"Fewer than {FEW} tasks: too few for an interval to be relied on."
+    low, high = COVERAGE_AT_40
+    return (
+        f"Fewer than 100 tasks: of 2,000 simulated evaluations of 40 tasks, such intervals held the truth in {low:.1%} to "
+        f"{high:.1%}, and in fewer where nearly all or hardly any tasks are solved."
+    )
+
+
+def mean_interval(values: Sequence[float], tasks: Sequence[Hashable], seed: int = 0, within: Bounds | None = None) -> Interval:
     """Mean of the values with a percentile bootstrap interval clustered by task.
 
     Args:
         values: (N,) one value per episode.
         tasks: (N,) which task each value belongs to; all values of a task are resampled together.
+        within: bounds of a value. Where all tasks have the same one, the interval is as wide as they leave open (`unseen`);
+            without them it then has no width.
 
     Returns:
-        NaNs when there are no values; a degenerate interval when there is one task only.
+        NaNs when there are no values.
     """
     _same_length(values, tasks)
     if not values:
         return NOTHING
-    return drawn_interval(float(np.mean(values)), _resampled(values, tasks, seed), len(values))
+    mean = float(np.mean(values))
+    return drawn_interval(mean, _resampled(values, tasks, seed), len(values), [Part(mean, len(set(tasks)), 1.0, within)])
 
 
-def combined_interval(groups: Groups, weights: Sequence[float], seed: int = 0) -> Interval:
+def combined_interval(groups: Groups, weights: Sequence[float], seed: int = 0, within: Sequence[Bounds | None] = ()) -> Interval:
     """The weighted sum of several gyms' means, with an interval that draws the tasks of each gym anew.
 
     Args:
         groups: one for each gym, none of them empty.
         weights: one for each gym; they add up to 1 for an average.
+        within: bounds of each gym's values, as in `mean_interval`.
     """
     if len(groups) != len(weights):
         raise ValueError(f"{len(weights)} weights for {len(groups)} groups; expected one each.")
     if not groups:
         return NOTHING
-    mean, draws = 0.0, np.zeros(RESAMPLES)
-    for i, ((values, tasks), weight) in enumerate(zip(groups, weights, strict=True)):
+    parts, draws = [], np.zeros(RESAMPLES)
+    for i, ((values, tasks), weight, bounds) in enumerate(zip(groups, weights, within or [None] * len(groups), strict=True)):
         _same_length(values, tasks)
-        mean += weight * float(np.mean(values))
+        parts.append(Part(float(np.mean(values)), len(set(tasks)), weight, bounds))
         draws += weight * _resampled(values, tasks, [seed, i])
-    return drawn_interval(mean, draws, sum(len(values) for values, _ in groups))
+    mean = sum(part.weight * part.value for part in parts)
+    return drawn_interval(mean, draws, sum(len(values) for values, _ in groups), parts)
 
 
-def ratio_intervals(above: np.ndarray, below: np.ndarray, tasks: Sequence[Hashable], seed: int = 0) -> list[Interval]:
+def ratio_intervals(
+    above: np.ndarray, below: np.ndarray, tasks: Sequence[Hashable], seed: int = 0, within: Sequence[Bounds | None] = ()
+) -> list[Interval]:
     """Many ratios of sums at once, each with a 95% interval clustered by task; they draw the same tasks.
 
     With ones below, the means that `mean_interval` gives. With the turns of the episodes below, rates of turns.
 
     Args:
         above, below: (N, K) what each of N episodes adds to the two sums of each of K ratios.
+        within: (K,) bounds of each ratio, as in `mean_interval`.
 
     Returns:
         (K,) Their `n` is how many episodes add to the sum below; without any, NaNs.
@@ -104,9 +143,10 @@ def ratio_intervals(above: np.ndarray, below: np.ndarray, tasks: Sequence[Hashab
             times = np.bincount(part.ravel(), minlength=len(part) * len(index)).reshape(len(part), -1).astype(float)
             draws[at : at + ROWS_AT_ONCE] = (times @ sums[0]) / (times @ sums[1])
         means = sums[0].sum(0) / sums[1].sum(0)
+    counts = zip((below != 0).sum(0).tolist(), (sums[1] != 0).sum(0).tolist(), strict=True)
     return [
-        drawn_interval(float(m), d[~np.isnan(d)], int(n)) if n else NOTHING
-        for m, d, n in zip(means, draws.T, (below != 0).sum(0), strict=True)
+        drawn_interval(float(m), d[~np.isnan(d)], n, [Part(float(m), many, 1.0, bounds)]) if n else NOTHING
+        for m, d, (n, many), bounds in zip(means, draws.T, counts, within or [None] * len(means), strict=True)
     ]
 
 
@@ -135,10 +175,52 @@ def drawn_tasks(gyms: Sequence[Hashable], seed: int = 0) -> np.ndarray:
     return picks
 
 
-def drawn_interval(mean: float, draws: np.ndarray, n: int) -> Interval:
-    """The percentile interval of a mean's draws."""
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return Interval(mean, float(low), float(high), n)
+def drawn_interval(mean: float, draws: np.ndarray, n: int, parts: Sequence[Part] = ()) -> Interval:
+    """The percentile interval of a mean's draws; where these are all the same, what so many tasks leave open (`unseen`).
+
+    Args:
+        parts: of the mean, one for each gym; without them, or without the bounds of one, draws that are the same stay so.
+    """
+    low, high = (float(end) for end in np.quantile(draws, [0.025, 0.975]))
+    known = [(part, part.within) for part in parts if part.within is not None]
+    if parts and len(known) == len(parts) and high - low <= ALIKE * max(1.0, abs(mean)):
+        tasks = [part.tasks for part in parts]
+        low = mean - unseen([part.weight * (part.value - least) for part, (least, _) in known], tasks)
+        high = mean + unseen([part.weight * (most - part.value) for part, (_, most) in known], tasks)
+    return Interval(mean, low, high, n)
+
+
+def parts(values: np.ndarray, gyms: Sequence[Hashable], within: Mapping[Any, Bounds | None]) -> list[Part]:
+    """What each gym adds to the mean of tasks that all count the same.
+
+    Args:
+        values: (N,) one for each task.
+        gyms: (N,) the gym of each.
+        within: gym -> bounds of its values.
+    """
+    places = {gym: [i for i, of in enumerate(gyms) if of == gym] for gym in dict.fromkeys(gyms)}
+    return [Part(float(values[at].mean()), len(at), len(at) / len(gyms), within.get(gym)) for gym, at in places.items()]
+
+
+def unseen(rooms: Sequence[float], tasks: Sequence[int]) -> float:
+    """How far the true mean may be to one side of the one found, where the tasks of each gym all have the same value.
+
+    A bootstrap of equal values has no width, and says nothing of tasks that were not drawn. Had more than a part
+    p = 1 - .025 ** (1 / tasks) of all tasks another value, so many equal ones would come in fewer than 2.5% of samples; and
+    those tasks may be anywhere within the bounds. For a rate of 0 or 1 this is the interval of Clopper and Pearson (about
+    3.7 / tasks; the "rule of three" is its one-sided kin); it holds for any values within bounds, by Markov's inequality, and is
+    what Gaffke's bound for their mean gives. Attempts do not count: they may have come out alike because the task is the same.
+
+    Args:
+        rooms: from each gym's value to the bound, times its weight in the mean.
+        tasks: of each gym. An average of several counts as many as its weakest gym would in a single one: a micro average
+            as many as all have, a macro average of G gyms as G times the fewest.
+    """
+    whole = sum(max(0.0, room) for room in rooms)
+    if not whole:
+        return 0.0
+    exponent = max(room / whole / many for room, many in zip(rooms, tasks, strict=True))
+    return whole * (1.0 - math.pow(LEVEL / 2, exponent))
 
 
 def _same_length(values: Sequence[float], tasks: Sequence[Hashable]) -> None:
@@ -146,11 +228,28 @@ def _same_length(values: Sequence[float], tasks: Sequence[Hashable]) -> None:
         raise ValueError(f"{len(values)} values for {len(tasks)} task names; expected one each.")
 
 
-def paired_interval(after: Sequence[float], before: Sequence[float], tasks: Sequence[Hashable], seed: int = 0) -> Interval:
-    """Mean of after - before over the same episodes, with an interval clustered by task."""
+def paired_interval(
+    after: Sequence[float],
+    before: Sequence[float],
+    tasks: Sequence[Hashable],
+    seed: int = 0,
+    within: Bounds | None = None,
+) -> Interval:
+    """Mean of after - before over the same episodes, with an interval clustered by task. within: bounds of either value."""
     if len(after) != len(before):
         raise ValueError(f"{len(after)} values after, {len(before)} before; a paired difference needs the same episodes.")
-    return mean_interval([a - b for a, b in zip(after, before, strict=True)], tasks, seed)
+    return mean_interval([change(a, b) for a, b in zip(after, before, strict=True)], tasks, seed, difference_bounds(within))
+
+
+def change(after: float, before: float) -> float:
+    """after - before; 0 where they are the same but for rounding (`ALIKE`), which mostly has one sign and no meaning."""
+    difference = after - before
+    return 0.0 if abs(difference) < ALIKE * max(1.0, abs(after), abs(before)) else difference
+
+
+def difference_bounds(within: Bounds | None) -> Bounds | None:
+    """Bounds of the difference of two values that are within the same ones."""
+    return None if within is None else (within[0] - within[1], within[1] - within[0])
 
 
 # --- is there a difference -------------------------------------------------------------------------------------
@@ -281,6 +380,8 @@ def student_p(t: float, freedom: int) -> float:
 def runs_interval(values: Sequence[float]) -> Interval:
     """Mean over runs (seeds) with a 95% interval by Student's t: a bootstrap of so few is too narrow.
 
+    Runs that all came to the same have one without width, which says nothing of other seeds.
+
     Args:
         values: (n,) one for each run; for a difference, each run's own. Taken to spread normally.
 
@@ -294,16 +395,16 @@ def runs_interval(values: Sequence[float]) -> Interval:
 
 
 def runs_p(differences: Sequence[float]) -> float:
-    """Two-sided p of a mean difference over runs, by the paired t test; NaN for fewer than two.
+    """Two-sided p of a mean difference over runs, by the paired t test; NaN for fewer than two, and where all differ by the same:
+    then there is no spread to go by. 1 where none differs.
 
     Tossing signs will not do for a few: of five runs the least p is .03, which no correction for several tests survives.
     """
     if len(differences) < 2:
         return float("nan")
-    error = _standard_error(differences)
-    if not error:
-        return 0.0 if any(differences) else 1.0
-    return student_p(float(np.mean(differences)) / error, len(differences) - 1)
+    if max(differences) - min(differences) <= ALIKE * max(map(abs, differences)):
+        return float("nan") if any(differences) else 1.0
+    return student_p(float(np.mean(differences)) / _standard_error(differences), len(differences) - 1)
 
 
 def _standard_error(values: Sequence[float]) -> float:

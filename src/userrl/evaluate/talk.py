@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, Literal
 
 from userrl.core import INVALID, Action, Episode
@@ -26,9 +27,15 @@ def ending(episode: Episode) -> str:
     """How an episode ended and what it earned."""
     if episode.stop == "error":
         return f"failed, so there is no score: {episode.error}"
-    ends = {"done": "finished", "turn_limit": f"all {episode.max_turns} turns used", "running": "left before the end"}
-    earned = f"{ends[episode.stop]}; earned {sum(episode.rewards):.2f}"
-    score = "" if total(episode) == sum(episode.rewards) else f"; score {total(episode):.2f}"
+    ends = {
+        "done": "finished",
+        "turn_limit": f"all {episode.max_turns} turns used",
+        "window": "the agent's window is full",
+        "running": "left before the end",
+    }
+    rewards = math.fsum(episode.rewards)
+    earned = f"{ends[episode.stop]}; earned {rewards:.2f}"
+    score = "" if total(episode) == rewards else f"; score {total(episode):.2f}"
     return f"{earned}{score}, {share(episode):.0%} of what was within reach"
 
 

@@ -14,13 +14,22 @@ import numpy as np
 
 from userrl.core import Episode
 from userrl.errors import ConfigError, DataError
-from userrl.evaluate.compare import COSTS, METRICS, check_metric
+from userrl.evaluate.outlines import METRICS, Outline, TaskKey, check_metric, widest
 from userrl.evaluate.run import EvalJob
-from userrl.evaluate.statistics import NOTHING, Interval, combined_interval, drawn_interval, drawn_tasks, mean_interval
+from userrl.evaluate.statistics import (
+    ALIKE,
+    NOTHING,
+    Bounds,
+    Interval,
+    Part,
+    combined_interval,
+    drawn_interval,
+    drawn_tasks,
+    mean_interval,
+    parts,
+)
 
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
-_Task = tuple[str, str]
-"""(gym, task id)"""
 
 
 # --- what is played ----------------------------------------------------------------------------------------------
@@ -117,6 +126,11 @@ class Spread:
     within: float
     """Variance of the episodes with the same user, averaged over users. NaN for one episode."""
 
+    @property
+    def differs(self) -> bool:
+        """Whether the worst user's mean is another one than the others', so that there is a worst one."""
+        return abs(self.worst_mean.mean - self.mean.mean) > ALIKE
+
 
 @dataclass(frozen=True)
 class Ranks:
@@ -126,6 +140,11 @@ class Ranks:
     second: str
     tau: Interval
     """Kendall's tau-b over the agents, from -1 (reversed) to 1 (the same); n: agents. NaN where a user cannot tell them apart."""
+
+    @property
+    def open(self) -> bool:
+        """Whether the interval has a width; else all draws gave the same, which is no certainty. True where tau is NaN."""
+        return not self.tau.high - self.tau.low <= ALIKE
 
 
 @dataclass(frozen=True)
@@ -150,18 +169,22 @@ def factor(played: Iterable[tuple[Cell, Iterable[Episode]]], metric: str = "shar
         DataError: no task has a score in all cells.
     """
     check_metric(metric)
-    found: dict[tuple[str, tuple[str, str]], dict[_Task, list[float]]] = {}
+    found: dict[tuple[str, tuple[str, str]], dict[TaskKey, list[float]]] = {}
+    within: dict[str, Bounds | None] = {}
     figures = []
     for cell, episodes in played:
-        errors, values = _values(episodes, METRICS[metric])
-        found[cell.job.agent, cell.condition] = values
+        kept = Outline(cell.folder, {}, [metric])
+        for _ in kept.watch(episodes):
+            pass
+        found[cell.job.agent, cell.condition] = values = _values(kept, metric)
         flat = {gym: _flat(values, gym) for gym in dict.fromkeys(gym for gym, _ in values)}
-        gyms = {gym: mean_interval(*of, seed) for gym, of in flat.items()}
-        counts = [len(set(tasks)) for _, tasks in flat.values()]
-        weights = [[n / sum(counts) for n in counts], [1 / len(counts) for _ in counts]]
-        mean, macro = (combined_interval(list(flat.values()), of, seed) for of in weights)
+        own = {gym: kept.within.get((gym, metric)) for gym in flat}
+        within |= {gym: widest(within.get(gym, bounds), bounds) for gym, bounds in own.items()}
+        gyms = {gym: mean_interval(*of, seed, own[gym]) for gym, of in flat.items()}
+        mean, macro = _averages(gyms, flat, own, seed)
         who = (cell.job.agent, cell.job.user, cell.job.judge)
-        figures.append(Figure(*who, mean, len(values), errors, gyms, macro if len(flat) == len(cell.job.gyms) else NOTHING))
+        whole = len(flat) == len(cell.job.gyms)
+        figures.append(Figure(*who, mean, len(values), kept.failed(), gyms, macro if whole else NOTHING))
     agents = list(dict.fromkeys(agent for agent, _ in found))
     conditions = list(dict.fromkeys(condition for _, condition in found))
     shared = [task for task in next(iter(found.values()), {}) if all(task in values for values in found.values())]
@@ -169,11 +192,20 @@ def factor(played: Iterable[tuple[Cell, Iterable[Episode]]], metric: str = "shar
         raise DataError("No task has a score in all cells of the grid. Play the failed episodes anew with --resume.")
     attempts = [[[found[agent, condition][task] for task in shared] for condition in conditions] for agent in agents]
     means = np.array([[[np.mean(a) for a in tasks] for tasks in row] for row in attempts])
-    picks = drawn_tasks([gym for gym, _ in shared], seed)
+    of = [gym for gym, _ in shared]
+    picks = drawn_tasks(of, seed)
     drawn = np.stack([means[:, :, pick].mean(2) for pick in picks]).round(12)  # what is equal but for rounding is a tie
     names = _names(conditions)
     spreads = [
-        _spread(agent, names, means[i], drawn[:, i], [[v for a in tasks for v in a] for tasks in attempts[i]], metric in COSTS)
+        _spread(
+            agent,
+            names,
+            means[i],
+            drawn[:, i],
+            [[v for a in tasks for v in a] for tasks in attempts[i]],
+            METRICS[metric].is_cost,
+            lambda values: parts(values, of, within),
+        )
         for i, agent in enumerate(agents)
     ]
     return Factor(
@@ -185,18 +217,32 @@ def factor(played: Iterable[tuple[Cell, Iterable[Episode]]], metric: str = "shar
     )
 
 
-def _values(episodes: Iterable[Episode], metric: Callable[[Episode], float]) -> tuple[int, dict[_Task, list[float]]]:
-    """Failures, and the values of each task's scored attempts."""
-    errors, found = 0, dict[_Task, list[float]]()
-    for episode in episodes:
-        if episode.stop == "error":
-            errors += 1
-        else:
-            found.setdefault((episode.task.gym, episode.task.id), []).append(metric(episode))
-    return errors, found
+def _averages(
+    gyms: Mapping[str, Interval],
+    flat: Mapping[str, tuple[list[float], list[TaskKey]]],
+    own: Mapping[str, Bounds | None],
+    seed: int,
+) -> tuple[Interval, Interval]:
+    """Micro and macro, as `metrics.figures` draws them; of a single gym, its mean."""
+    if len(gyms) == 1:
+        [only] = gyms.values()
+        return only, only
+    counts = [len(set(tasks)) for _, tasks in flat.values()]
+    weights = [[n / sum(counts) for n in counts], [1 / len(counts) for _ in counts]]
+    mean, macro = (combined_interval(list(flat.values()), of, seed, list(own.values())) for of in weights)
+    return mean, macro
 
 
-def _flat(values: Mapping[_Task, Sequence[float]], gym: str) -> tuple[list[float], list[_Task]]:
+def _values(run: Outline, metric: str) -> dict[TaskKey, list[float]]:
+    """The values of each task's scored attempts."""
+    found = dict[TaskKey, list[float]]()
+    for key, kept in run.episodes.items():
+        if kept.values:
+            found.setdefault(key[:2], []).append(kept.values[metric])
+    return found
+
+
+def _flat(values: Mapping[TaskKey, Sequence[float]], gym: str) -> tuple[list[float], list[TaskKey]]:
     """A gym's values, one after the other, and the task of each."""
     flat = [(value, task) for task, attempts in values.items() for value in attempts if task[0] == gym]
     return [value for value, _ in flat], [task for _, task in flat]
@@ -209,7 +255,13 @@ def _names(conditions: Sequence[tuple[str, str]]) -> list[str]:
 
 
 def _spread(
-    agent: str, names: Sequence[str], means: np.ndarray, drawn: np.ndarray, episodes: Sequence[Sequence[float]], is_cost: bool
+    agent: str,
+    names: Sequence[str],
+    means: np.ndarray,
+    drawn: np.ndarray,
+    episodes: Sequence[Sequence[float]],
+    is_cost: bool,
+    parts_of: Callable[[np.ndarray], Sequence[Part]],
 ) -> Spread:
     """means: (users, tasks); drawn: (RESAMPLES, users); episodes: those of each user; is_cost: whether less is better."""
     over_users, by_user = drawn.mean(1), means.mean(1).round(12)
@@ -218,9 +270,9 @@ def _spread(
     variances = [float(np.var(values, ddof=1)) for values in episodes if len(values) > 1]
     return Spread(
         agent,
-        drawn_interval(float(means.mean()), over_users, means.shape[1]),
+        drawn_interval(float(means.mean()), over_users, means.shape[1], parts_of(means.mean(0))),
         names[worst],
-        drawn_interval(float(by_user[worst]), drawn[:, worst], means.shape[1]),
+        drawn_interval(float(by_user[worst]), drawn[:, worst], means.shape[1], parts_of(means[worst])),
         float(np.mean(lowest[:, worst] / lowest.sum(1))),
         between_variance(means),
         float(np.mean(variances)) if variances else float("nan"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,8 +15,10 @@ from userrl.collect.export import conversation
 from userrl.core import Episode
 from userrl.errors import DataError, StoreError, UnknownName, needs
 from userrl.evaluate.metrics import Summary, figures, share, total
+from userrl.evaluate.played import ABOUT
 from userrl.gyms.base import gym_of
 from userrl.report.frames import Run, load, run_names, runs_in
+from userrl.report.tables import Table
 from userrl.store import write_whole
 
 Format = Literal["messages", "parquet", "inspect", "csv", "latex", "svg", "png"]
@@ -25,24 +27,34 @@ INSPECT_SCORE = "userrl"
 """Name of the scorer in an inspect_ai log."""
 
 
-def export(runs: Sequence[Path], form: str, folder: Path) -> list[Path]:
+def _quiet(line: str) -> None:
+    """Told nobody."""
+
+
+def export(runs: Sequence[Path], form: str, folder: Path, warn: Callable[[str], None] = _quiet) -> list[Path]:
     """Write runs in a format into a folder; returns the files.
 
     messages, parquet and inspect give files for each run, in a folder of its name where there are several; csv and latex
     give the tables of the runs' report, svg and png its plots.
 
+    Args:
+        warn: told what must be said of the runs before their figures are read.
+
     Raises:
         UnknownName: there is no such format.
         DataError: a folder holds no run.
-        StoreError: the files cannot be written.
+        StoreError: the files cannot be written; or the folder holds tables or plots that would pass for parts of this export.
         MissingExtra: the format needs a package that is not installed.
     """
     if form not in FORMATS:
         raise UnknownName("format", form, FORMATS)
     if form not in _RUNS:
-        return list(_of_report(runs, form, folder))
+        return list(_of_report(runs, form, folder, warn))
     found = [load(run) for folder in runs for run in runs_in(folder)]
     names = run_names([run.folder for run in found])
+    for run, name in zip(found, names, strict=True):
+        if run.unfinished:
+            warn(f"{name}: {run.unfinished}. {ABOUT}")
     return [
         file
         for run, name in zip(found, names, strict=True)
@@ -222,14 +234,29 @@ _RUNS: Mapping[str, Callable[[Run, Path], Iterator[Path]]] = {"messages": _messa
 # --- reports -----------------------------------------------------------------------------------------------------
 
 
-def _of_report(runs: Sequence[Path], form: str, folder: Path) -> Iterator[Path]:
+def _of_report(runs: Sequence[Path], form: str, folder: Path, warn: Callable[[str], None]) -> Iterator[Path]:
     from userrl.report.content import report
     from userrl.report.plots import png, svg
     from userrl.report.tables import to_csv, to_latex
 
-    told = report(runs)
-    for table in told.tables if form in ("csv", "latex") else ():
-        text = to_csv(table) if form == "csv" else to_latex(table)
-        yield write_whole(folder / f"{table.name}.{'csv' if form == 'csv' else 'tex'}", text.encode("utf-8", "replace"))
-    for plot in told.plots if form in ("svg", "png") else ():
-        yield write_whole(folder / f"{plot.name}.{form}", svg(plot).encode() if form == "svg" else png(plot))
+    told, ending = report(runs), "tex" if form == "latex" else form
+    for line in told.cautions:
+        warn(line)
+    made = told.tables if form in ("csv", "latex") else told.plots
+    parts = {folder / f"{part.name}.{ending}": part for part in made}
+    _check_folder(folder, ending, parts)
+    for file, part in parts.items():
+        if isinstance(part, Table):
+            text = to_csv(part) if form == "csv" else to_latex(part)
+            yield write_whole(file, text.encode("utf-8", "replace"))
+        else:
+            yield write_whole(file, svg(part).encode() if form == "svg" else png(part))
+
+
+def _check_folder(folder: Path, ending: str, files: Collection[Path]) -> None:
+    """Raises StoreError where files of an earlier export would stay beside these, and tell of other runs."""
+    if others := sorted(file.name for file in folder.glob(f"*.{ending}") if file not in files):
+        raise StoreError(
+            f"{folder} holds {len(others)} files that this export would leave beside its own, as of an earlier one: "
+            f"{', '.join(others[:3])}{', ...' if others[3:] else ''}. Choose another folder with --out, or remove them."
+        )

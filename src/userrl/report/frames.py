@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,11 +23,13 @@ from pydantic_core import to_json
 from userrl.calls import FILE as REPLIES
 from userrl.core import INVALID, Episode
 from userrl.errors import DataError, needs
+from userrl.evaluate.lines import step_line
 from userrl.evaluate.metrics import CHARACTERS_A_TOKEN, asks, effective_turns, needs_user, share, time_weighted, total
+from userrl.evaluate.played import Unfinished, in_order, unfinished
 from userrl.gyms.base import gym_of
 from userrl.llm.record import GAVE_UP
 from userrl.llm.record import SCHEMA as CALL_SCHEMA
-from userrl.store import MIGRATIONS, SCHEMA, Record, Records, migrated, scan, settings
+from userrl.store import MIGRATIONS, SCHEMA, Record, Records, migrated, read_as, scan, settings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,7 +48,10 @@ _KEY = {
 _EPISODES = {
     "episode": ("int32", "number of the episode in this table, from 0"),
     **_KEY,
-    "stop": ("string", "done, turn_limit, running (left before the end) or error (failed: it has no score)"),
+    "stop": (
+        "string",
+        "done, turn_limit, window (the agent's own is full), running (left before the end) or error (failed: it has no score)",
+    ),
     "error": ("string", "why it failed; null where it did not"),
     "max_turns": ("int32", "turn limit"),
     "turns": ("int32", "turns played"),
@@ -133,11 +139,19 @@ class Run:
 
     @cached_property
     def records(self) -> Records:
-        """Its episodes, each read when it is looked at; of an episode that was played anew, the last record."""
+        """Its episodes, each read when it is looked at; of an episode that was played anew, the last record.
+
+        They are in the order of the run's job; a training run's in that of its steps.
+        """
         if not self.file.exists():
             return Records(self.file, [])
         last = {_told(_identity, record, self.file, offset): offset for offset, record in scan(self.file)}
-        return Records(self.file, last.values())
+        return Records(self.file, [last[key] for key in in_order(self.folder, last)])
+
+    @cached_property
+    def unfinished(self) -> Unfinished | None:
+        """How much is played of an evaluation that was stopped, or is still going on; None for a whole run."""
+        return unfinished(self.folder, len(self.records))
 
     @property
     def episodes(self) -> pa.Table:
@@ -153,16 +167,20 @@ class Run:
     def calls(self) -> pa.Table:
         """A row for each reply of a model; none where no chair was a model's."""
         file = self.folder / REPLIES
-        rows = [_told(_call, line, file, offset) for offset, line in scan(file)] if file.exists() else []
+        rows = list(read_as(file, _call, "a record of a reply")) if file.exists() else []
         return _table([[row[name] for row in rows] for name in _CALLS], schema("calls"))
 
     @cached_property
     def steps(self) -> pa.Table:
-        """A row for each step of training: the keys of `train.jsonl`, those of tables within joined by a point."""
+        """A row for each step of training: the keys of `train.jsonl`, those of tables within joined by a point.
+
+        Raises DataError where a line does not fit, also beside the others: a column holds values of one kind.
+        """
         file = self.folder / STEPS
-        lines = {line["step"]: line for _, line in scan(file)} if file.exists() else {}
-        rows = [flat(line) for _, line in sorted(lines.items())]
-        return _arrow().table({name: [row.get(name) for row in rows] for name in dict.fromkeys(n for row in rows for n in row)})
+        found = list(read_as(file, step_line, "a line of training figures")) if file.exists() else []
+        rows = [flat(line) for _, line in sorted({line["step"]: line for line in found}.items())]
+        names = dict.fromkeys(name for row in rows for name in row)
+        return _arrow().table({name: _column(name, rows, file) for name in names})
 
     @cached_property
     def _played(self) -> tuple[pa.Table, pa.Table]:
@@ -260,6 +278,27 @@ def _table(columns: Sequence[Sequence[Any]], schema: pa.Schema) -> pa.Table:
         return pa.table([_whole(column) for column in columns], schema=schema)
 
 
+def _column(name: str, rows: Sequence[Mapping[str, Any]], file: Path) -> pa.Array:
+    """A column of the steps of training. Raises DataError for values of several kinds."""
+    values = [_whole(row.get(name)) for row in rows]
+    try:
+        return _arrow().array(values)
+    except (ValueError, TypeError, OverflowError) as error:  # those of Arrow are among them
+        odd = next(i for i in range(len(values)) if not _one_kind(values[: i + 1]))
+        raise DataError(
+            f"{file}, line of step {rows[odd]['step']}: {name} is {values[odd]!r:.60}, which does not go into a column with "
+            f"those of the steps before. Nothing was changed; mend or remove the line."
+        ) from error
+
+
+def _one_kind(values: Sequence[Any]) -> bool:
+    try:
+        _arrow().array(values)
+    except (ValueError, TypeError, OverflowError):
+        return False
+    return True
+
+
 def _whole(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_whole(item) for item in value]
@@ -287,7 +326,7 @@ def _row(number: int, episode: Episode, user: Sequence[tuple[bool, bool]]) -> di
         "score": total(episode),
         "share": share(episode),
         "solved": gym_of(episode).solved(episode),
-        "reward": sum(episode.rewards),
+        "reward": math.fsum(episode.rewards),
         "weighted_reward": time_weighted(episode),
         "effective_turns": effective_turns(episode),
         "user_turns": len(needing),

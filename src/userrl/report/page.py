@@ -6,8 +6,8 @@ from pathlib import Path
 
 from userrl import __version__
 from userrl.errors import needs
-from userrl.report.content import Report
 from userrl.report.plots import SERIES, svg
+from userrl.report.sections import Report
 from userrl.report.tables import shown
 
 with needs("report", "A report"):

@@ -46,7 +46,7 @@ class Shown(NamedTuple):
 
 
 def shown(cell: Cell, column: Column) -> Shown:
-    """A cell in the form of its column; a dash where there is no number."""
+    """A cell in the form of its column; a dash where there is no number, no bounds where nothing is known of them."""
     if cell is None or cell == "":
         return Shown("–")
     if isinstance(cell, str):
@@ -56,7 +56,8 @@ def shown(cell: Cell, column: Column) -> Shown:
     if not cell.n:
         return Shown("–")
     bounds = f"[{_number(cell.low, column, unit=False)}, {_number(cell.high, column, unit=False)}]"
-    return Shown(_number(cell.mean, column), "" if math.isnan(cell.low) else bounds, f"{cell.n:,}")
+    known = not math.isnan(cell.low) and cell.low < cell.high  # draws that are all the same tell nothing
+    return Shown(_number(cell.mean, column), bounds if known else "", f"{cell.n:,}")
 
 
 def _number(value: float, column: Column, *, unit: bool = True) -> str:
