@@ -272,3 +272,34 @@ def test_per_token_looks_up_each_token_also_where_rows_meet(data: st.DataObject,
 def test_per_token_refuses_turns_that_are_no_integers() -> None:
     with pytest.raises(DataError, match="holds float64; expected integers"):
         per_token([[1.0]], [[0.5]])
+
+
+def test_the_sum_over_an_episode_counts_the_tokens_of_credited_turns_or_all() -> None:
+    """Tokens 20 and 8, of which the last turn alone has credit."""
+    tokens, of_episode = [[20, 8]], [1.0]
+    [credited] = turn_advantages(of_episode, [[0.0, 1.0]], tokens)
+    [whole] = turn_advantages(of_episode, [[0.0, 1.0]], tokens, credit_norm="episode")
+    assert credited.tolist() == [0.0, 1.0]
+    assert whole.tolist() == [0.0, 28 / 8]
+    [near] = turn_advantages(of_episode, [[1e-9, 1.0]], tokens)
+    assert near.tolist() == pytest.approx(whole.tolist(), abs=1e-7), "without a jump where a credit becomes 0"
+
+
+def test_the_norm_of_an_episode_is_that_of_credited_turns_where_all_turns_have_credit() -> None:
+    given = ([0.5], [[0.2, 0.7, 0.1]], [[3, 4, 5]])
+    assert turn_advantages(*given, credit_norm="episode")[0].tolist() == turn_advantages(*given)[0].tolist() != [0.5] * 3
+
+
+def test_numbers_out_of_range_are_refused() -> None:
+    given = ([[1.0], [0.0]], [0, 0])
+    for gamma in (-0.1, 1.5, float("nan")):
+        with pytest.raises(ConfigError, match=r"`gamma` is .*; expected a discount from 0 to 1"):
+            advantages(*given, [[1], [1]], gamma=gamma)
+    with pytest.raises(ConfigError, match="`em_k` is 0"):
+        advantages(*given, [[1], [1]], credit="em", em_k=0)
+    with pytest.raises(DataError, match="Episode 1 has a turn of -2 policy tokens"):
+        advantages(*given, [[1], [-2]])
+    with pytest.raises(ConfigError, match="`credit_norm` is 'all'; expected 'credited' or 'episode'"):
+        advantages(*given, [[1], [1]], credit_norm="all")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="`credit_norm` is 'episode', which the original does not have"):
+        advantages(*given, [[1], [1]], credit_norm="episode", compat="userrl")

@@ -7,7 +7,9 @@ import pytest
 
 from userrl.errors import ConfigError
 from userrl.rewards import CREDITS, ESTIMATORS
-from userrl.rewards.bias import SUCCEEDS, Bias, episodes, estimates, exact_gradient, measure
+from userrl.rewards.base import reads
+from userrl.rewards.bias import SUCCEEDS, Bias, _compared, episodes, estimates, exact_gradient, measure
+from userrl.rewards.estimators.batch import Worth
 from userrl.rewards.scores.r2g import r2g
 
 SMALL = 3
@@ -71,17 +73,68 @@ def test_the_monte_carlo_figures_agree_with_all_groups_enumerated(measured: list
 
 def test_verdicts_follow_the_exact_means(measured: list[Bias]) -> None:
     verdicts = {(b.estimator, b.credit): b.verdict for b in measured}
-    assert verdicts["rloo", "equalized"] == "unbiased"
+    assert verdicts["rloo", "equalized"] == "no bias found", "8,000 groups of 3 do not show less than .02"
     assert verdicts["dr_grpo", "equalized"] == "off by a factor"
     for name in (("mt_grpo", ""), ("dr_grpo", "naive"), ("rloo", "naive"), ("gigpo", "equalized")):
         assert verdicts[name] == "biased", name
 
 
 def test_the_same_seed_gives_the_same_figures_and_another_gives_others() -> None:
-    one, same, other = (measure(groups=40, seed=seed) for seed in (0, 0, 1))
+    one, same, other = (measure(groups=100, seed=seed) for seed in (0, 0, 1))
     assert one == same != other
 
 
 def test_groups_that_cannot_be_compared_are_refused() -> None:
-    with pytest.raises(ConfigError, match="groups of 1; expected at least 4 groups of at least 2"):
-        measure(group_size=1)
+    for wrong in ({"group_size": 1}, {"groups": 4}):
+        with pytest.raises(ConfigError, match="expected at least 100 groups of at least 2"):
+            measure(**wrong)
+    with pytest.raises(ConfigError, match=r"gamma is 1.5; expected a discount from 0 to 1"):
+        measure(gamma=1.5)
+
+
+def compared(mean: tuple[float, float], error: float) -> Bias:
+    """The verdict on 400 estimates of a gradient (1, 0), with this mean and this standard error in each direction."""
+    half = np.array([(x, y) for x in (-1, 1) for y in (-1, 1)] * 50) * error * np.sqrt(400) * np.sqrt(199 / 200)
+    return _compared("e", "c", np.concatenate([half, half]) + np.array(mean), np.array([1.0, 0.0]))
+
+
+@pytest.mark.parametrize(
+    ("mean", "error", "verdict"),
+    [
+        ((1.0, 0.0), 0.005, "unbiased"),
+        ((1.011, 0.0), 0.004, "unbiased"),  # by .011, of which an upper end of .019 is left
+        ((1.0, 0.0), 0.02, "no bias found"),
+        ((1.05, 0.0), 0.02, "no bias found"),  # 2.5 standard errors
+        ((1.08, 0.0), 0.02, "perhaps biased"),
+        ((1.11, 0.0), 0.02, "biased"),  # the direction may be off by .035
+        ((1.11, 0.0), 0.005, "off by a factor"),
+        ((1.11, 0.02), 0.005, "biased"),
+        ((-1.0, 0.0), 0.005, "biased"),
+    ],
+)
+def test_a_verdict_says_no_more_than_its_intervals(mean: tuple[float, float], error: float, verdict: str) -> None:
+    found = compared(mean, error)
+    assert found.size_error == pytest.approx(error)
+    assert found.verdict == verdict
+    assert found.detectable == pytest.approx(5.84 * error)
+    assert ("could see" in found.cells()[2]) is (verdict in ("no bias found", "perhaps biased"))
+
+
+def test_a_bias_of_the_size_that_could_be_seen_is_seen_four_times_in_five() -> None:
+    random, error = np.random.default_rng(0), 0.02
+    means = np.array([1 + compared((1.0, 0.0), error).detectable, 0.0]) + random.normal(scale=error, size=(400, 2))
+    assert np.mean([compared(tuple(mean), error).verdict == "biased" for mean in means]) == pytest.approx(0.8, abs=0.06)
+
+
+def test_an_estimator_that_says_nothing_or_the_same_of_every_group_is_measured_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ESTIMATORS, "silent", lambda batch, /, **_: Worth(np.zeros_like(batch.scores)))
+    [found] = [b for b in measure(groups=100) if (b.estimator, b.credit) == ("silent", "equalized")]
+    assert (found.verdict, found.size, found.factor) == ("biased", 1.0, 0.0)
+    assert np.isnan(found.rest) and found.cells()[-1] == "-"
+    assert compared((1.0, 0.0), 0.0).verdict == "unbiased"
+    assert compared((1.1, 0.0), 0.0).verdict == "off by a factor"
+
+
+def test_an_estimator_says_itself_whether_it_reads_a_credit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ESTIMATORS, "own", reads(credit=False)(lambda batch, /, **_: Worth(batch.scores)))
+    assert [b.credit for b in measure(groups=100) if b.estimator == "own"] == [""]

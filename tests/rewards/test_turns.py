@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 
 from userrl.errors import ConfigError
 from userrl.rewards import CREDITS, SCORES
-from userrl.rewards.credits import em, equalized, naive, r2g
+from userrl.rewards.credits.em import em
+from userrl.rewards.credits.equalized import equalized
+from userrl.rewards.credits.naive import naive
+from userrl.rewards.credits.r2g import r2g
 
 shares = st.lists(st.floats(0, 1), max_size=20)
 signed = st.lists(st.floats(-1, 1), max_size=20)

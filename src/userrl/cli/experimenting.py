@@ -11,16 +11,17 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from userrl.cli.evaluating import kept
+from userrl.cli.evaluating import check_begun, kept
 from userrl.cli.show import interval_text, new_table, out, progress, safe
 from userrl.cli.training import texts
 from userrl.config import resolve
 from userrl.core import INVALID
 from userrl.errors import ConfigError
-from userrl.evaluate.statistics import Interval
+from userrl.evaluate.statistics import ALIKE, Interval
 from userrl.pipeline import experiment, experiment_plot, experiment_table
 from userrl.pipeline.experiment import COLD_START, SAMPLED, SHAPINGS, START, Arm, ExperimentJob
-from userrl.pipeline.experiment_table import Contrast, Report
+from userrl.pipeline.experiment_table import LEAST_SEEDS, Contrast, Report
+from userrl.rewards.advantage import CREDIT, SCORE
 
 SHOWN_MIX = 7
 """Sorts of action in the table, the most frequent ones."""
@@ -28,12 +29,20 @@ LEGEND = (
     "Share of the reachable reward on the test tasks; [95%]: over seeds, by Student's t, the test tasks taken as given. "
     "early: rewards, of which those of turn i count 1/i; turns: number of the last turn that earned something, both at T = 1."
 )
+TESTED = (
+    "T = 1 is the primary figure. Its p: paired t test over seeds, adjusted (Holm) over all lines at T = 1; the brackets are not "
+    "adjusted, so one may exclude 0 where p does not. The other figures are exploratory and not tested."
+)
+UNTESTED = (
+    f"T = 1 is the primary figure, the others are exploratory. Nothing is tested with fewer than {LEAST_SEEDS} seeds. The "
+    f"brackets are not adjusted for the number of lines."
+)
 
 
 def cold_start(folder: Path, config: Path | None, flags: Mapping[str, Any], seeds: str, jobs: int, resume: bool) -> None:
     """SFT only, SFT + GRPO, GRPO only."""
     start, both, alone = COLD_START
-    run("cold-start", COLD_START, both, (start, alone), folder, config, flags, seeds, jobs, resume)
+    run("cold-start", COLD_START, both, (start, alone), None, folder, config, flags, seeds, jobs, resume)
 
 
 def shaping(
@@ -46,17 +55,20 @@ def shaping(
     arms: str | None,
     credits: str | None,
     scores: str | None,
+    estimators: str | None,
+    contrasts: str | None,
 ) -> None:
-    """Arms that differ in turn credit and trajectory score, all from the same SFT start."""
-    if arms and (credits or scores):
-        raise ConfigError("Both --arms and a grid are given; expected --arms, or --credits and --scores.")
-    if credits or scores:
-        chosen = experiment.grid(names(credits or "equalized"), names(scores or "r2g"))
+    """Arms that differ in turn credit, trajectory score and estimator, all from the same SFT start."""
+    if arms and (credits or scores or estimators):
+        raise ConfigError("Both --arms and a grid are given; expected --arms, or --credits, --scores and --estimators.")
+    if credits or scores or estimators:
+        chosen = experiment.grid(names(credits or CREDIT), names(scores or SCORE), names(estimators or ""))
     else:
         chosen = tuple(experiment.shaping(name) for name in (names(arms) if arms else SHAPINGS))
     if not chosen:
         raise ConfigError("--arms names none; expected a list such as equalized/r2g,equalized/mean.")
-    run("shaping", (START, *chosen), chosen[0], chosen[1:], folder, config, flags, seeds, jobs, resume)
+    pairs = names(contrasts) if contrasts else None
+    run("shaping", (START, *chosen), chosen[0], chosen[1:], pairs, folder, config, flags, seeds, jobs, resume)
 
 
 def run(
@@ -64,6 +76,7 @@ def run(
     arms: Sequence[Arm],
     reference: Arm,
     others: Sequence[Arm],
+    contrasts: Sequence[str] | None,
     folder: Path,
     config: Path | None,
     flags: Mapping[str, Any],
@@ -71,7 +84,11 @@ def run(
     jobs: int,
     resume: bool,
 ) -> None:
-    """Run it, print its tables, write `<name>.json` and `<name>.png` into the folder."""
+    """Run it, print its tables, write `<name>.json` and `<name>.png` into the folder.
+
+    Args:
+        contrasts: names of pairs of arms to compare, in place of the reference with each of the others.
+    """
     job = resolve(ExperimentJob, config, texts(flags))
     if job.model and config is None:
         raise ConfigError(
@@ -79,12 +96,20 @@ def run(
             "Give them with --config; configs/experiment-model.toml of the repository is a start."
         )
     numbers = _numbers(seeds)
+    arms, others, reference = [a.under(job) for a in arms], [a.under(job) for a in others], reference.under(job)
+    pairs = experiment_table.default_pairs(arms, reference, others)
+    if contrasts is not None:
+        pairs = experiment_table.named_pairs(arms, contrasts)
+    check_begun(folder, resume)
     with kept(folder), progress() as watch:
         findings = experiment.run(job, arms, numbers, folder, watch, jobs=jobs, resume=resume)
-    report = experiment_table.report(findings, reference, others)
+    report = experiment_table.report(findings, reference, pairs)
     show(report, name)
-    figures = experiment_table.write(report, folder / f"{name}.json")
-    picture = experiment_plot.draw(report, folder / f"{name}.png")
+    path, said = experiment_table.kept(report, folder / f"{name}.json")
+    if said:
+        out.print(safe(f"{said}\n", "yellow"))
+    figures = experiment_table.write(report, path)
+    picture = experiment_plot.draw(report, path.with_suffix(".png"))
     for what, where in {"Figures": figures, "Picture": picture, "Policies": folder / "seed-*" / "*" / "model"}.items():
         out.print(safe(f"{what:<10}{where}"), soft_wrap=True)
 
@@ -95,11 +120,12 @@ def show(report: Report, name: str) -> None:
     tasks = next(iter(found.baselines.test.values())).tasks
     out.print()
     seeds = f"{len(found.seeds)} seed{'s' if len(found.seeds) > 1 else ''}"
-    out.print(_shares(report, f"{name}: {found.job.gym}, {seeds}, {tasks} test tasks"))
+    about = f"{name}: {found.job.gym}, {seeds}, {tasks} test tasks"
+    out.print(_shares(report, f"{about}, {experiment_table.estimators(report)}"))
     out.print(safe(f"{LEGEND}\n", "dim"))
     if report.contrasts:
         out.print(_contrasts(report.contrasts))
-        out.print(safe("p: paired t test over seeds, adjusted (Holm) for the lines of the same kind.\n", "dim"))
+        out.print(safe(f"{TESTED if len(found.seeds) >= LEAST_SEEDS else UNTESTED}\n", "dim"))
     out.print(_mix(report))
     out.print()
     out.print(_baselines(report))
@@ -134,10 +160,10 @@ def _steps(steps: Iterable[int]) -> str:
 def _contrasts(contrasts: Sequence[Contrast]) -> Any:
     table = new_table("Differences between arms, paired by seed")
     table.add_column("arms", overflow="fold")
-    for name in ("figure", "difference [95%]", "p"):
+    for name in ("figure", "difference [95%]", "p, adjusted"):
         table.add_column(name, justify="right")
     for c in contrasts:
-        p = "-" if math.isnan(c.p) else f"{c.p:.3f}" if c.p >= 0.001 else "<0.001"
+        p = "-" if math.isnan(c.p_adjusted) else f"{c.p_adjusted:.3f}" if c.p_adjusted >= 0.001 else "<0.001"
         figure = "T = 1" if c.figure == SAMPLED else c.figure
         table.add_row(safe(f"{c.of} minus {c.minus}"), figure, signed(c.difference), p)
     return table
@@ -168,13 +194,22 @@ def _baselines(report: Report) -> Any:
 
 
 def interval(value: Interval) -> str:
-    return interval_text(value) if value.n > 1 else f"{value.mean:.3f}"
+    return interval_text(value) if value.n > 1 and not _alike(value) else f"{value.mean:.3f}{_seeds_alike(value)}"
 
 
 def signed(value: Interval) -> str:
     """A difference with its sign."""
-    ends = f" [{value.low:+.3f}, {value.high:+.3f}]" if value.n > 1 else ""
+    ends = f" [{value.low:+.3f}, {value.high:+.3f}]" if value.n > 1 and not _alike(value) else _seeds_alike(value)
     return f"{value.mean:+.3f}{ends}"
+
+
+def _alike(value: Interval) -> bool:
+    return value.high - value.low <= 2 * ALIKE * max(abs(value.mean), 1.0)
+
+
+def _seeds_alike(value: Interval) -> str:
+    """In place of an interval without width, which would say that the mean is certain."""
+    return " (all alike)" if value.n > 1 else ""
 
 
 def names(text: str) -> list[str]:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, fields, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from pydantic import TypeAdapter
 
@@ -28,21 +28,22 @@ from userrl.collect import select
 from userrl.collect.run import SELECTED
 from userrl.config import Count, as_dict
 from userrl.core import Agent, Episode
-from userrl.errors import ConfigError, RunStopped, UnknownName, UserRLError
+from userrl.errors import ConfigError, RunStopped, UserRLError
 from userrl.evaluate.metrics import summarize
 from userrl.evaluate.run import EvalJob, chosen_tasks, evaluate
 from userrl.evaluate.statistics import Interval
 from userrl.gyms.base import Gym, find, make
 from userrl.pipeline import plot
 from userrl.pipeline.jobs import CHECKPOINTS, MODEL, PolicyJob, RLJob, SFTJob, fine_tune, reinforce
+from userrl.rewards import CREDITS, ESTIMATORS, SCORES
+from userrl.rewards.advantage import CREDIT, SCORE
+from userrl.rewards.base import read_by
 from userrl.rollout import play_recorded, starts
 from userrl.store import RunFolder, dump, write_whole
 from userrl.train import checkpoint, grpo, sft
 from userrl.train.logs import FIGURES, read_lines
 from userrl.train.validation import Validation
 
-Credit = Literal["naive", "equalized", "r2g", "em"]
-Score = Literal["sum", "mean", "r2g", "composite"]
 Watch = Callable[[str, int, int, str], None]
 """Told of progress: stage, done, of how many, a note."""
 
@@ -68,15 +69,22 @@ class Arm:
     """As tables and plots show it."""
     sft: bool = True
     """Start from the policy fine-tuned on expert episodes; else from the one before."""
-    credit: Credit | None = "equalized"
+    credit: str | None = CREDIT
     """None: no reinforcement learning."""
-    score: Score = "r2g"
+    score: str = SCORE
+    estimator: str | None = None
+    """None: the job's."""
 
     @property
     def folder(self) -> str:
         """What is done, as a name: arms of two experiments that do the same share it."""
         start = SFT if self.sft else BEFORE
-        return start if self.credit is None else f"{start}-{self.credit}-{self.score}"
+        estimator = f"-{self.estimator}" if self.estimator else ""
+        return start if self.credit is None else f"{start}-{self.credit}-{self.score}{estimator}"
+
+    def under(self, job: ExperimentJob) -> Arm:
+        """The same arm, which names no estimator where it is the job's own."""
+        return replace(self, estimator=None) if self.estimator == job.grpo.estimator else self
 
 
 SFT = "sft"
@@ -86,20 +94,47 @@ SHAPINGS = ("equalized/r2g", "equalized/mean", "equalized/sum", "r2g/r2g")
 """Credit/score of the default arms: the paper's, with its formula's sum and its code's mean kept apart."""
 
 
+NOT_READ = "-"
+"""In an arm's name, for a credit or score that its estimator makes no use of."""
+
+
 def shaping(name: str) -> Arm:
-    """The arm of a credit and a score, "equalized/r2g". Raises ConfigError or UnknownName."""
-    credit, slash, score = name.partition("/")
-    if not slash:
-        raise ConfigError(f"The arm {name!r} is no credit and score; expected two names, as in 'equalized/r2g'.")
-    for what, given, names in (("turn credit", credit, get_args(Credit)), ("trajectory score", score, get_args(Score))):
-        if given not in names:
-            raise UnknownName(what, given, names)
-    return Arm(name, credit=credit, score=score)  # type: ignore[arg-type]
+    """The arm of a credit and a score, "equalized/r2g", and if need be an estimator, "equalized/r2g/rloo" or "-/-/mt_grpo".
+
+    Raises ConfigError or UnknownName.
+    """
+    credit, score, *more = name.split("/") if "/" in name else (name, "")
+    estimator = more[0] if more else None
+    if not score or len(more) > 1 or estimator == "":
+        raise ConfigError(
+            f"The arm {name!r} is no credit and score; expected two names, as in 'equalized/r2g', and if need be an estimator, "
+            f"as in 'equalized/r2g/rloo'."
+        )
+    reads = read_by(ESTIMATORS.find(estimator or "grpo"))
+    chosen = {}
+    for what, given, read, table, plain in (
+        ("credit", credit, reads.credit, CREDITS, CREDIT),
+        ("score", score, reads.score, SCORES, SCORE),
+    ):
+        if not read and given != NOT_READ:
+            raise ConfigError(
+                f"The arm {name!r} names the {what} {given!r}, of which the estimator {estimator!r} makes no use; write "
+                f"{NOT_READ!r} in its place."
+            )
+        chosen[what] = table.named(given) if read else plain
+    return Arm(name, credit=chosen["credit"], score=chosen["score"], estimator=estimator)
 
 
-def grid(credits: Iterable[str], scores: Sequence[str]) -> tuple[Arm, ...]:
-    """An arm for each credit with each score."""
-    return tuple(shaping(f"{credit}/{score}") for credit in credits for score in scores)
+def grid(credits: Iterable[str], scores: Sequence[str], estimators: Sequence[str] = ()) -> tuple[Arm, ...]:
+    """An arm for each credit with each score, and with each estimator if some are given."""
+    named = []
+    for estimator in estimators or (None,):
+        reads = read_by(ESTIMATORS.find(estimator or "grpo"))
+        for credit in credits:
+            for score in scores:
+                parts = (credit if reads.credit else NOT_READ, score if reads.score else NOT_READ, estimator)
+                named.append("/".join(part for part in parts if part))
+    return tuple(map(shaping, dict.fromkeys(named)))
 
 
 @dataclass(frozen=True)
@@ -117,9 +152,12 @@ class ExperimentJob(PolicyJob):
     top_k: Count = 4000
     shape: Shape = field(default_factory=Shape)
     """Of the tiny policy."""
-    sft: sft.SFTConfig = field(default_factory=lambda: sft.SFTConfig(steps=1200, lr=2e-3))
-    grpo: grpo.GRPOConfig = field(default_factory=lambda: grpo.GRPOConfig(steps=40, lr=4e-4, max_turns=6, max_new=32))
-    """Credit, score, seed and turn limit in it are those of the arm, the seed and the job."""
+    sft: sft.SFTConfig = field(default_factory=lambda: sft.SFTConfig(steps=1200, lr=2e-3, warmup=30, save_every=500))
+    grpo: grpo.GRPOConfig = field(
+        default_factory=lambda: grpo.GRPOConfig(steps=40, lr=4e-4, warmup=10, max_turns=6, max_new=32, save_every=10)
+    )
+    """Credit, score, seed and turn limit in it are those of the arm, the seed and the job; so is an estimator that an arm
+    names."""
     patience: Count = 10
     """GRPO steps in a row with nothing to learn from, all episodes of each group alike, after which an arm is given up."""
     curve_tasks: Count = 96
@@ -212,13 +250,19 @@ def run(
         StoreError, ResumeError: as `RunFolder` does.
         RunStopped: as `fine_tune` and `reinforce` do.
     """
+    arms = [arm.under(job) for arm in arms]
     for what, given in (("arms", [arm.name for arm in arms]), ("seeds", seeds), ("arms", [arm.folder for arm in arms])):
         if not given or len(set(given)) < len(given):
             raise ConfigError(f"The {what} are {list(given)}; expected at least one, and none twice.")
     if jobs < 1:
         raise ConfigError(f"jobs is {jobs}; expected at least 1 seed at once.")
-    if job.patience < job.grpo.save_every:
-        raise ConfigError(f"patience is {job.patience}; expected at least grpo.save_every={job.grpo.save_every}.")
+    if job.patience < (every := job.grpo.steps_between_saves):
+        raise ConfigError(f"patience is {job.patience}; expected at least grpo.save_every={every}.")
+    for arm in arms:
+        if arm.credit is not None:
+            grpo.check(_settings(job, arm, 0))
+            if jobs > 1:
+                _known_elsewhere(arm)
     find(job.gym)
     held = RunFolder(folder, {"kind": "experiment", **as_dict(job)}, resume=resume, defaults=as_dict(ExperimentJob()))
     asyncio.run(_baselines(job, held.path, watch))
@@ -228,6 +272,23 @@ def run(
     else:
         _side_by_side(job, tuple(arms), list(seeds), held.path, watch, jobs)
     return gather(job, arms, seeds, held.path)
+
+
+def _known_elsewhere(arm: Arm) -> None:
+    """Raises ConfigError for a scheme that only this process knows, where others are to train with it."""
+    for table, name in ((CREDITS, arm.credit), (SCORES, arm.score), (ESTIMATORS, arm.estimator)):
+        if name in table.added:
+            raise ConfigError(
+                f"The {table.what} {name!r} was added in this process and is not known in those of other seeds. Give it an "
+                f"entry point of the group {table.group!r} (docs/credit.md), or run one seed at a time."
+            )
+
+
+def _settings(job: ExperimentJob, arm: Arm, seed: int) -> grpo.GRPOConfig:
+    """Of an arm that has reinforcement learning."""
+    assert arm.credit is not None
+    estimator = arm.estimator or job.grpo.estimator
+    return replace(job.grpo, seed=seed, max_turns=job.max_turns, credit=arm.credit, score=arm.score, estimator=estimator)
 
 
 def _side_by_side(job: ExperimentJob, arms: tuple[Arm, ...], seeds: list[int], folder: Path, watch: Watch, jobs: int) -> None:
@@ -322,7 +383,8 @@ async def _start(job: ExperimentJob, seed: int, home: Path, note: Callable[..., 
     tasks = chosen_tasks([job.gym], splits(gym)["train"], None)
     rounds = -(-job.expert_episodes // len(tasks))
     plan = sorted(starts(tasks, attempts=rounds, seed=seed + 1, max_turns=job.max_turns), key=lambda e: e.attempt)
-    run = RunFolder(home / EXPERTS, {"kind": "experts", "seed": seed, **as_dict(job)}, resume=True)
+    config = {"kind": "experts", "seed": seed, **as_dict(job)}
+    run = RunFolder(home / EXPERTS, config, resume=True, defaults=as_dict(ExperimentJob()))
     if not (run.path / SELECTED).exists():
         done: list[Episode] = []
 
@@ -360,8 +422,7 @@ class _Idle(Exception):
 
 async def _reinforce(job: ExperimentJob, arm: Arm, start: str, seed: int, folder: Path, note: Callable[..., None]) -> bool:
     """GRPO into a run folder. Returns whether it was given up."""
-    assert arm.credit is not None
-    config = replace(job.grpo, seed=seed, max_turns=job.max_turns, credit=arm.credit, score=arm.score)
+    config = _settings(job, arm, seed)
     split = splits(find(job.gym))
     learn = RLJob(
         **_held(job),

@@ -9,7 +9,7 @@ from userrl.errors import needs
 from userrl.evaluate.statistics import Interval
 from userrl.gyms.base import find
 from userrl.pipeline.experiment import EXPERT, IMITATED, Arm
-from userrl.pipeline.experiment_table import Report, during, learning
+from userrl.pipeline.experiment_table import Report, during, estimators, learning
 from userrl.pipeline.plot import merged
 
 with needs("local", "The picture of an experiment"):
@@ -35,7 +35,8 @@ def draw(report: Report, path: Path) -> Path:
     _reached(middle, report, colors)
     _watched(right, report, colors, labels)
     seeds = f"{len(found.seeds)} seed{'s' if len(found.seeds) > 1 else ''}"
-    figure.suptitle(f"{found.job.gym}, {found.job.max_turns} turns, {seeds}; bands and bars: 95% over seeds", fontsize=11)
+    about = f"{found.job.gym}, {found.job.max_turns} turns, {seeds}, {estimators(report)}"
+    figure.suptitle(f"{about}; bands and bars: 95% over seeds, not adjusted", fontsize=11)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     return path

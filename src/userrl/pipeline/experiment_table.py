@@ -1,7 +1,13 @@
-"""What an experiment shows: figures of each arm and differences between arms, with the seed as the unit."""
+"""What an experiment shows: figures of each arm and differences between arms, with the seed as the unit.
+
+One figure is the primary one, the same for every experiment: the share at T = 1. Only of it are differences tested, and the
+p-values of all of a report's lines are adjusted together (Holm). The other figures are exploratory. Intervals are not adjusted.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,13 +16,17 @@ from pydantic_core import to_json
 
 from userrl.config import as_dict
 from userrl.core import INVALID
+from userrl.errors import ConfigError, UnknownName
 from userrl.evaluate.statistics import Interval, detectable, holm, runs_interval, runs_p
-from userrl.pipeline.experiment import EXPERT, GREEDY, IMITATED, SAMPLED, START, Arm, Findings, Measured, Trained
+from userrl.pipeline.experiment import EXPERT, GREEDY, IMITATED, SAMPLED, SFT, START, Arm, Findings, Measured, Trained
 from userrl.store import write_whole
 
 EARLY = "early"
 FIGURES = (SAMPLED, GREEDY, EARLY)
 """What arms are compared by: share at T = 1, share decoding greedily, time-weighted performance at T = 1."""
+PRIMARY = SAMPLED
+LEAST_SEEDS = 3
+"""Below so many nothing is tested: of two seeds, one lucky pair decides."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +34,8 @@ class Row:
     """One arm's figures on the test tasks, over seeds. Intervals are over seeds: the test tasks count as given."""
 
     name: str
+    estimator: str | None
+    """None without reinforcement learning."""
     steps: tuple[int, ...]
     """GRPO steps of each seed."""
     stopped: int
@@ -54,7 +66,10 @@ class Contrast:
     """One of `FIGURES`."""
     difference: Interval
     p: float
-    """Of the paired t test, adjusted by Holm for the contrasts of the same kind; NaN for one seed."""
+    """Of the paired t test, not adjusted. NaN for a figure that is not primary, for fewer than `LEAST_SEEDS`, and where all
+    seeds differ by the same: then there is no spread to go by."""
+    p_adjusted: float
+    """Adjusted by Holm over all contrasts of the report that have one."""
     detectable: float
     """The smallest true difference that so many seeds show with a probability of .8 (`statistics.detectable`), not adjusted."""
 
@@ -71,15 +86,39 @@ class Report:
     findings: Findings
 
 
-def report(findings: Findings, reference: Arm, others: Sequence[Arm]) -> Report:
-    """The table of all arms, what sets the reference apart from others, and what each has gained over its start by SFT."""
+Pair = tuple[Arm, Arm]
+
+
+def default_pairs(arms: Sequence[Arm], reference: Arm, others: Sequence[Arm]) -> list[Pair]:
+    """The reference against each of the others, then what each arm has gained over its start by SFT, if that is an arm."""
+    gained = [] if START in others else [arm for arm in arms if arm.sft and arm.credit and START in arms]
+    return [*((reference, other) for other in others), *((arm, START) for arm in gained)]
+
+
+def named_pairs(arms: Sequence[Arm], texts: Sequence[str]) -> list[Pair]:
+    """The pairs "r2g/r2g:em/r2g" of a list; the arm that is only fine-tuned is "sft". Raises UnknownName or ConfigError."""
+    known = {**{arm.name: arm for arm in arms}, SFT: START}
+    pairs = []
+    for text in texts:
+        names = text.split(":")
+        if len(names) != 2 or names[0] == names[1]:
+            raise ConfigError(f"The contrast {text!r} is no pair of arms; expected two of them, as in 'equalized/r2g:r2g/r2g'.")
+        for name in names:
+            if name not in known:
+                raise UnknownName("arm of this experiment", name, known)
+        pairs.append((known[names[0]], known[names[1]]))
+    if len(set(map(frozenset, pairs))) < len(pairs):
+        raise ConfigError(f"The contrasts {', '.join(texts)} hold a pair twice; give each once.")
+    return pairs
+
+
+def report(findings: Findings, reference: Arm, pairs: Sequence[Pair]) -> Report:
+    """The table of all arms, and the differences between the arms of each pair."""
     best = best_without_skill(findings.baselines.test)
-    gained = [] if START in others else [arm for arm in findings.arms if arm.sft and arm.credit and START in findings.arms]
-    pairs = [[(reference, other) for other in others], [(arm, START) for arm in gained]]
     return Report(
         tuple(_row(findings, arm, findings.baselines.test[best].share.mean) for arm in findings.arms),
         reference.name,
-        tuple(contrast for kind in pairs for figure in FIGURES for contrast in _contrasts(findings, kind, figure)),
+        tuple(contrast for figure in FIGURES for contrast in _contrasts(findings, pairs, figure)),
         best,
         findings,
     )
@@ -88,6 +127,13 @@ def report(findings: Findings, reference: Arm, others: Sequence[Arm]) -> Report:
 def best_without_skill(baselines: Mapping[str, Measured]) -> str:
     """Name of the agent without skill that does best on the test tasks."""
     return max((name for name in baselines if name not in (EXPERT, IMITATED)), key=lambda name: baselines[name].share.mean)
+
+
+def estimators(report: Report) -> str:
+    """The estimator that the arms were trained with, and which were not, for titles."""
+    used = {row.estimator for row in report.rows} - {None}
+    plain = report.findings.job.grpo.estimator
+    return f"estimator {plain}" if used <= {plain} else f"estimator {plain} where an arm names none"
 
 
 def _of(findings: Findings, arm: Arm) -> list[Trained]:
@@ -113,6 +159,7 @@ def _row(findings: Findings, arm: Arm, baseline: float) -> Row:
 
     return Row(
         arm.name,
+        (arm.estimator or findings.job.grpo.estimator) if arm.credit else None,
         tuple(one.steps for one in trained),
         sum(one.stopped for one in trained),
         runs_interval(values[SAMPLED]),
@@ -126,13 +173,16 @@ def _row(findings: Findings, arm: Arm, baseline: float) -> Row:
     )
 
 
-def _contrasts(findings: Findings, pairs: Sequence[tuple[Arm, Arm]], figure: str) -> list[Contrast]:
-    """One kind of contrasts: their p-values are adjusted together."""
+def _contrasts(findings: Findings, pairs: Sequence[Pair], figure: str) -> list[Contrast]:
+    """The contrasts of one figure: their p-values are adjusted together."""
     found = [_differences(_values(findings, of, figure), _values(findings, minus, figure)) for of, minus in pairs]
-    ps = [runs_p(differences) for differences in found]
+    tests = figure == PRIMARY and len(findings.seeds) >= LEAST_SEEDS
+    ps = [runs_p(differences) if tests else math.nan for differences in found]
+    tested = iter(holm([p for p in ps if not math.isnan(p)]))
+    adjusted = [p if math.isnan(p) else next(tested) for p in ps]
     return [
-        Contrast(of.name, minus.name, figure, runs_interval(differences), p, detectable(differences))
-        for (of, minus), differences, p in zip(pairs, found, holm(ps) if len(findings.seeds) > 1 else ps, strict=True)
+        Contrast(of.name, minus.name, figure, runs_interval(differences), p, together, detectable(differences))
+        for (of, minus), differences, p, together in zip(pairs, found, ps, adjusted, strict=True)
     ]
 
 
@@ -158,13 +208,36 @@ def during(trained: Sequence[Trained], label: str) -> dict[int, float]:
     return {step: sum(values) / len(values) for step, values in sorted(found.items())}
 
 
+def kept(report: Report, path: Path) -> tuple[Path, str]:
+    """Where a report is to be written, and what is to be said of it ("" if nothing).
+
+    A report of seeds that this one lacks is not written over: this one gets a name of its own, after its seeds. What it lacks
+    of arms is told.
+    """
+    try:
+        before = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        seeds, arms = before.get("seeds", []), before.get("arms", {})
+    except (ValueError, AttributeError):
+        return path, f"{path.name} could not be read as a report, and is replaced."
+    if missing := [seed for seed in seeds if seed not in report.findings.seeds]:
+        own = path.with_stem(f"{path.stem}-seeds-{'-'.join(map(str, report.findings.seeds))}")
+        return own, (
+            f"{path.name} holds a report of seeds that this one lacks ({', '.join(map(str, missing))}) and stays as it is; "
+            f"this one is in {own.name}."
+        )
+    if gone := [name for name in arms if name not in {row.name for row in report.rows}]:
+        return path, f"The report in {path.name} was replaced; it also had {', '.join(gone)}, whose runs are still there."
+    return path, ""
+
+
 def write(report: Report, path: Path) -> Path:
-    """All of a report as JSON; the bounds of an interval over one seed are null."""
+    """All of a report as JSON; what is not known (the bounds of an interval over one seed, a p) is null."""
     found = report.findings
     arms = {arm.name: _of(found, arm) for arm in found.arms}
     value = {
         "job": as_dict(found.job),
         "seeds": found.seeds,
+        "primary": PRIMARY,
         "arms": {row.name: asdict(row) for row in report.rows},
         "contrasts": [asdict(contrast) for contrast in report.contrasts],
         "best_without_skill": report.best_without_skill,

@@ -19,17 +19,17 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from userrl.core import DEFAULT_MAX_TURNS
-from userrl.errors import ConfigError, DataError, UnknownName
-from userrl.rewards.base import GAMMA, Array, Indices, numbered, padded
-from userrl.rewards.credits import CREDITS
-from userrl.rewards.estimators import ESTIMATORS
+from userrl.errors import ConfigError, DataError
+from userrl.rewards.base import EM_K, GAMMA, TURN_COST, Array, Indices, Mask, numbered, padded, read_by
 from userrl.rewards.estimators.batch import EPS, Batch, Worth
 from userrl.rewards.estimators.grpo import grpo
-from userrl.rewards.scores import SCORES
-from userrl.rewards.scores.composite import TURN_COST
+from userrl.rewards.schemes import CREDITS, ESTIMATORS, SCORES
 
 CreditSign = Literal["plain", "directional"]
+CreditNorm = Literal["credited", "episode"]
 Compat = Literal["userrl"]
+CREDIT, SCORE = "equalized", "r2g"
+"""What is taken where nothing is said, and all that an estimator which reads no credit or no score may be given."""
 
 CANCELS = 1e-12
 """Credits whose sum is below this share of their sizes sum to 0 up to rounding (under compat; else none is negative)."""
@@ -47,12 +47,14 @@ def advantages(
     groups: Sequence[Hashable],
     tokens_per_turn: Sequence[Sequence[int]],
     *,
-    credit: str = "equalized",
-    score: str = "r2g",
+    credit: str = CREDIT,
+    score: str = SCORE,
     estimator: str = "grpo",
     gamma: float = GAMMA,
     scale: bool = True,
     credit_sign: CreditSign = "plain",
+    credit_norm: CreditNorm = "credited",
+    em_k: float = EM_K,
     success: Sequence[float] | None = None,
     max_turns: int = DEFAULT_MAX_TURNS,
     turn_cost: float = TURN_COST,
@@ -68,9 +70,11 @@ def advantages(
         credit: a key of `CREDITS`.
         score: a key of `SCORES`.
         estimator: a key of `ESTIMATORS`.
-        gamma: discount per turn of the credit, the score and the estimator.
+        gamma: discount per turn of the credit, the score and the estimator, from 0 to 1.
         scale: divide by the group's standard deviation (GRPO); False only centers.
         credit_sign: "directional" punishes the worst turns of a below-average episode most; see `turn_advantages`.
+        credit_norm: over which tokens the mean advantage is the episode's; see `turn_advantages`.
+        em_k: for the credit "em", how fast it rises.
         success: (N,) for the score "composite"; see `userrl.rewards.scores.composite`. So are the next two.
         states: for the estimator "gigpo", for each episode the gym state in which each turn's action was chosen, (T_i,).
         compat: "userrl" computes as the original does. There `tokens_per_turn[i]` may differ in length from the
@@ -81,36 +85,110 @@ def advantages(
 
     Raises:
         UnknownName: no such credit, score or estimator.
-        ConfigError: an estimator of its own under compat, or one that lacks what it needs.
-        DataError: lengths differ, or a reward is not finite.
+        ConfigError: settings that do not go together (`check_settings`), an estimator that lacks what it needs, or a scheme
+            that gives values of another shape, or not finite.
+        DataError: lengths differ, a reward is not finite, or a number of tokens is below 0.
     """
-    for what, name, table in (
-        ("turn credit", credit, CREDITS),
-        ("trajectory score", score, SCORES),
-        ("advantage estimator", estimator, ESTIMATORS),
-    ):
-        if name not in table:
-            raise UnknownName(what, name, table)
+    check_settings(
+        credit, score, estimator, gamma=gamma, credit_sign=credit_sign, credit_norm=credit_norm, em_k=em_k, compat=compat
+    )
     original = _original(compat)
-    if original and estimator != "grpo":
-        raise ConfigError(f"`estimator` is {estimator!r}, which the original does not have; leave out either that or compat.")
     _check(rewards, groups, tokens_per_turn, success, states, exact=not original)
     values, turns = padded(rewards)
     tokens, counted = padded(tokens_per_turn)
     width = max(values.shape[1], tokens.shape[1])
     values, tokens = (np.pad(array, ((0, 0), (0, width - array.shape[1]))) for array in (values, tokens))
     played = np.arange(width) < turns[:, None]
-    scores = SCORES[score](
-        values, turns=turns, gamma=gamma, success=success, max_turns=max_turns, turn_cost=turn_cost, compat=compat
+    scores = _fitting(
+        SCORES.find(score)(
+            values, turns=turns, gamma=gamma, success=success, max_turns=max_turns, turn_cost=turn_cost, compat=compat
+        ),
+        (len(values),),
+        f"trajectory score {score!r}",
     )
     state = None
     if states is not None:
         state = np.zeros(played.shape, dtype=np.int64)
         state[played] = numbered(list(chain.from_iterable(states)))
     batch = Batch(scores, values, played, numbered(groups), gamma, state, original)
-    credits = np.where(played, CREDITS[credit](values, gamma=gamma, compat=compat), 0.0)
-    worth = ESTIMATORS[estimator](batch, scale=scale)
-    return _split(of_turns(worth, credits, tokens, credit_sign=credit_sign, compat=compat), counted)
+    credits = credits_of(credit, values, played, gamma=gamma, em_k=em_k, compat=compat)
+    worth = worth_of(estimator, batch, scale=scale)
+    spread = of_turns(worth, credits, tokens, credit_sign=credit_sign, credit_norm=credit_norm, compat=compat)
+    return _split(spread, counted)
+
+
+def check_settings(
+    credit: str,
+    score: str,
+    estimator: str,
+    *,
+    gamma: float = GAMMA,
+    credit_sign: str = "plain",
+    credit_norm: str = "credited",
+    em_k: float = EM_K,
+    compat: str | None = None,
+) -> None:
+    """See that settings of `advantages` go together, before there is anything to compute.
+
+    Raises:
+        UnknownName: no such credit, score or estimator.
+        ConfigError: a number out of range; something that the original does not have, under compat; or a setting that would be
+            passed over: a credit with an estimator that reads none, for example.
+    """
+    CREDITS.named(credit)
+    SCORES.named(score)
+    reads = read_by(ESTIMATORS.find(estimator))
+    if not 0 <= gamma <= 1:
+        raise ConfigError(f"`gamma` is {gamma}; expected a discount from 0 to 1.")
+    if not em_k > 0:
+        raise ConfigError(f"`em_k` is {em_k}; expected a number above 0.")
+    if credit_sign not in ("plain", "directional"):
+        raise ConfigError(f"`credit_sign` is {credit_sign!r}; expected 'plain' or 'directional'.")
+    if credit_norm not in ("credited", "episode"):
+        raise ConfigError(f"`credit_norm` is {credit_norm!r}; expected 'credited' or 'episode'.")
+    others = {"estimator": (estimator, "grpo"), "credit_sign": (credit_sign, "plain"), "credit_norm": (credit_norm, "credited")}
+    passed_over = {
+        "credit": (credit, CREDIT, reads.credit),
+        "credit_sign": (credit_sign, "plain", reads.credit),
+        "credit_norm": (credit_norm, "credited", reads.credit),
+        "score": (score, SCORE, reads.score),
+    }
+    for name, (given, plain) in others.items():
+        if _original(compat) and given != plain:
+            raise ConfigError(f"`{name}` is {given!r}, which the original does not have; leave out either that or compat.")
+    for name, (given, plain, read) in passed_over.items():
+        if given != plain and not read:
+            raise ConfigError(
+                f"`{name}` is {given!r}, but the estimator {estimator!r} makes no use of it; leave it out, or choose another "
+                f"estimator."
+            )
+
+
+def credits_of(
+    credit: str, rewards: Array, played: Mask, *, gamma: float, em_k: float = EM_K, compat: str | None = None
+) -> Array:
+    """(N, T) turn credits, 0 behind an episode's end, from rewards (N, T). Raises UnknownName, and ConfigError for misfits."""
+    given = CREDITS.find(credit)(rewards, gamma=gamma, em_k=em_k, compat=compat)
+    return _fitting(given, rewards.shape, f"turn credit {credit!r}", played)
+
+
+def worth_of(estimator: str, batch: Batch, *, scale: bool = True) -> Worth:
+    """What an estimator says of a batch, looked through. Raises UnknownName, and ConfigError for misfits."""
+    worth, what = ESTIMATORS.find(estimator)(batch, scale=scale), f"advantage estimator {estimator!r}"
+    of_episode = _fitting(worth.of_episode, batch.scores.shape, what)
+    return Worth(of_episode, None if worth.of_turn is None else _fitting(worth.of_turn, batch.played.shape, what, batch.played))
+
+
+def _fitting(given: ArrayLike, shape: tuple[int, ...], what: str, played: Mask | None = None) -> Array:
+    """A scheme's values, 0 where no turn was played. Raises ConfigError where they are of another shape, or not finite."""
+    values = np.asarray(given, dtype=np.float64)
+    if values.shape != shape:
+        raise ConfigError(f"The {what} gives the shape {values.shape}; expected {shape}. Mend the scheme.")
+    if played is not None:
+        values = np.where(played, values, 0.0)
+    if not np.isfinite(values).all():
+        raise ConfigError(f"The {what} gives {values[~np.isfinite(values)][0]}; expected finite numbers. Mend the scheme.")
+    return values
 
 
 def group_advantages(
@@ -152,6 +230,7 @@ def turn_advantages(
     tokens_per_turn: Sequence[Sequence[int]],
     *,
     credit_sign: CreditSign = "plain",
+    credit_norm: CreditNorm = "credited",
     compat: Compat | None = None,
 ) -> list[Array]:
     """Spread the advantage A of each episode over its turns, in proportion to their credits c.
@@ -165,6 +244,8 @@ def turn_advantages(
         tokens_per_turn: for each episode (T_i,) policy tokens of its turns.
         credit_sign: "plain" gives the turns with most credit most of A, also when A < 0, where it punishes the better
             turns most. "directional" mirrors the credits (c -> max + min - c) where A < 0: the worst turns are punished most.
+        credit_norm: "credited" takes N as above. "episode" takes N = all policy tokens of the episode: the mean over all of
+            them is A, however many turns have credit.
         compat: "userrl" neither shifts nor falls back: an episode whose credits sum to 0 gets 0 (an all-zero
             reward-to-go is never pushed down), and credits that sum below 0 flip the sign.
 
@@ -179,18 +260,22 @@ def turn_advantages(
     values = np.asarray(of_episode, dtype=np.float64)
     if not (len(values) == len(rows) == len(counts) and (turns == counted).all()):
         raise DataError("Advantages, credits and token counts differ in length; expected the same episodes and turns in each.")
-    return _split(of_turns(Worth(values), rows, counts, credit_sign=credit_sign, compat=compat), counted)
+    spread = of_turns(Worth(values), rows, counts, credit_sign=credit_sign, credit_norm=credit_norm, compat=compat)
+    return _split(spread, counted)
 
 
 def of_turns(
-    worth: Worth, credits: Array, tokens: Array, *, credit_sign: CreditSign = "plain", compat: Compat | None = None
+    worth: Worth,
+    credits: Array,
+    tokens: Array,
+    *,
+    credit_sign: CreditSign = "plain",
+    credit_norm: CreditNorm = "credited",
+    compat: Compat | None = None,
 ) -> Array:
     """`turn_advantages` on arrays: (N, T) from credits (N, T) and policy tokens (N, T), plus what a turn has of its own."""
-    if credit_sign not in ("plain", "directional"):
-        raise ConfigError(f"`credit_sign` is {credit_sign!r}; expected 'plain' or 'directional'.")
+    check_settings(CREDIT, SCORE, "grpo", credit_sign=credit_sign, credit_norm=credit_norm, compat=compat)
     original = _original(compat)
-    if original and credit_sign == "directional":
-        raise ConfigError("`credit_sign` is 'directional', which the original does not have; leave out either that or compat.")
     spoken = tokens > 0
     weights = np.where(spoken, credits, 0.0)
     if not original:
@@ -201,7 +286,7 @@ def of_turns(
         weights = np.where(weights.any(1, keepdims=True), weights, spoken)
     whole = (weights * tokens).sum(1)
     cancels = np.abs(whole) <= CANCELS * (np.abs(weights) * tokens).sum(1)
-    credited = (tokens * (weights != 0)).sum(1)
+    credited = (tokens * (weights != 0) if credit_norm == "credited" else tokens).sum(1)
     share = weights * credited[:, None] / np.where(cancels, 1.0, whole)[:, None]
     out: Array = worth.of_episode[:, None] * np.where(cancels[:, None], 0.0, share)
     return out if worth.of_turn is None else out + np.where(spoken, worth.of_turn, 0.0)
@@ -275,5 +360,7 @@ def _check(
             raise DataError(
                 f"Episode {i} has {len(reward)} rewards but token counts for {len(tokens)} turns; expected one each per turn."
             )
+        if min(tokens, default=0) < 0:
+            raise DataError(f"Episode {i} has a turn of {min(tokens)} policy tokens; expected 0 or more.")
         if not all(map(isfinite, reward)):
             raise DataError(f"Episode {i} has a reward that is not finite ({list(reward)!r:.100}); leave failed episodes out.")

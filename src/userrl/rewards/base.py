@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from itertools import chain
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,11 +13,46 @@ from numpy.typing import ArrayLike, NDArray
 Array = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
+F = TypeVar("F", bound=Callable[..., Any])
 
 GAMMA = 0.8
 """Discount per turn, of credits and of scores alike."""
+EM_K = 2.0
+"""How fast the credit `em` rises."""
+TURN_COST = 0.1
+"""What playing all turns up to the limit costs a `composite` score, where a success is worth 1."""
 DIGITS = 4
 """Decimals to which the original rounds."""
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What a scheme makes use of, beside the rewards."""
+
+    credit: bool = True
+    """An estimator: the turn credit spreads what it says of an episode. False where it speaks of turns alone."""
+    score: bool = True
+    """An estimator: `Batch.scores`."""
+    states: bool = False
+    """An estimator: `Batch.state`, which only a gym's episodes have."""
+    success: bool = False
+    """A score: whether the episode reached its goal, which rewards alone do not say."""
+
+
+def reads(*, credit: bool = True, score: bool = True, states: bool = False, success: bool = False) -> Callable[[F], F]:
+    """Says of a scheme what it makes use of; one without it reads credit and score, and no more."""
+
+    def mark(scheme: F) -> F:
+        scheme.reads = Reads(credit, score, states, success)  # type: ignore[attr-defined]
+        return scheme
+
+    return mark
+
+
+def read_by(scheme: Callable[..., Any]) -> Reads:
+    """What a scheme says that it reads."""
+    found: Reads = getattr(scheme, "reads", Reads())
+    return found
 
 
 def padded(rows: Sequence[Sequence[float] | Array]) -> tuple[Array, Indices]:

@@ -9,11 +9,12 @@ import numpy as np
 
 from userrl.core import Episode
 from userrl.errors import ConfigError
-from userrl.rewards.base import to_go
+from userrl.rewards.base import reads, to_go
 from userrl.rewards.estimators.batch import Batch, Worth, compare
 from userrl.rewards.estimators.grpo import grpo
 
 
+@reads(states=True)
 def gigpo(batch: Batch, /, *, scale: bool = True) -> Worth:
     """GRPO's advantage, plus the distance of the reward-to-go from the mean of the group's turns in the same state.
 

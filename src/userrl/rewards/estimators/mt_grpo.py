@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from userrl.rewards.base import to_go
+from userrl.rewards.base import reads, to_go
 from userrl.rewards.estimators.batch import Batch, Worth, compare
 
 
+@reads(credit=False, score=False)
 def mt_grpo(batch: Batch, /, *, scale: bool = True) -> Worth:
     """Each reward's distance from the mean at the same turn of the group's episodes, summed from the turn on.
 

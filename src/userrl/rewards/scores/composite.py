@@ -7,12 +7,10 @@ from numpy.typing import ArrayLike
 
 from userrl.core import DEFAULT_MAX_TURNS
 from userrl.errors import ConfigError
-from userrl.rewards.base import Array
-
-TURN_COST = 0.1
-"""What playing all turns up to the limit costs a `composite` score, where a success is worth 1."""
+from userrl.rewards.base import TURN_COST, Array, reads
 
 
+@reads(success=True)
 def composite(
     rewards: ArrayLike,
     /,
