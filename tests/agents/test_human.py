@@ -6,6 +6,7 @@ import pytest
 
 from userrl.agents.human import HumanAgent, read_line
 from userrl.core import Action, Episode, Task, Turn
+from userrl.gyms.base import gym_of
 
 ONE, SEVERAL = ("action",), ("action", "answer", "search")
 
@@ -17,6 +18,9 @@ ONE, SEVERAL = ("action",), ("action", "answer", "search")
         ("answer me", ONE, Action("action", "answer me")),
         ("answer 24", SEVERAL, Action("answer", "24")),
         ("ANSWER   7/2", SEVERAL, Action("answer", "7/2")),
+        ("answer: 24", SEVERAL, Action("answer", "24")),
+        ("answer:24", SEVERAL, Action("answer", "24")),
+        ("answer:", SEVERAL, None),
         ("search", SEVERAL, None),
         ("1 2 3 4", SEVERAL, None),
         ("answer24", SEVERAL, None),
@@ -51,3 +55,14 @@ def test_later_turns_show_the_last_feedback() -> None:
     episode = Episode(Task("t", "intention", "Help me.")).play(Turn(Action("action", "When?"), "Now."))
     asyncio.run(HumanAgent(lambda prompt: prompt, shown.append, shown.append).act(episode))
     assert shown == ["Now."]
+
+
+@pytest.mark.parametrize("asked", ["?", "/help"])
+def test_a_person_who_asks_for_help_is_told_what_a_model_is_told(asked: str) -> None:
+    lines, hints = iter([asked, "answer: 24"]), []
+    episode = Episode(Task("t", "function", "Find f."))
+    action = asyncio.run(HumanAgent(lambda prompt: next(lines), lambda text: None, hints.append).act(episode))
+    assert action == Action("answer", "24")
+    [told] = hints
+    assert gym_of(episode).system(episode.task) in told
+    assert "search: see the test case" in told

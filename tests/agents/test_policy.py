@@ -18,7 +18,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 from userrl.agents.policy import Policy, PolicyAgent, cache_room
 from userrl.core import INVALID, Action, Episode, Task, Tokens, Turn
 from userrl.errors import ConfigError, SeatError, StoreError
-from userrl.gyms.base import make
+from userrl.gyms.base import gym_of, make
 from userrl.render import call_text, opening, text_tool_help, tool
 from userrl.rollout import advance, play, run, starts
 from userrl.store import from_record, to_record
@@ -355,14 +355,19 @@ def test_a_reply_that_is_no_call_is_an_invalid_action_that_keeps_its_tokens(untr
 # --- limits --------------------------------------------------------------------------------------------------
 
 
-def test_an_episode_that_outgrows_the_window_ends_as_an_error_that_says_so(policy: Policy) -> None:
+def test_an_episode_that_outgrows_the_window_ends_by_it_and_keeps_what_it_has_earned(policy: Policy) -> None:
     policy.window = 120
     [episode] = played(PolicyAgent(policy, max_new=16), 1, max_turns=16)
-    assert episode.stop == "error" and episode.error is not None
-    assert episode.error.startswith("agent: The episode fills the model's window of 120 tokens at turn")
-    assert "lower max_turns" in episode.error
+    assert (episode.stop, episode.error) == ("window", None)
+    assert 0 < len(episode.turns) < 16 and gym_of(episode).ended(episode) == (False, True)
     assert len(whole(episode)) <= 120
-    assert len(episode.turns) > 0
+
+
+def test_a_prompt_that_fills_the_window_is_a_failure_that_says_so(policy: Policy) -> None:
+    policy.window = 20
+    [episode] = played(PolicyAgent(policy, max_new=16), 1)
+    assert (episode.stop, episode.turns) == ("error", ())
+    assert "tokens and fills the model's window of 20; use a model with a longer window" in str(episode.error)
 
 
 def test_a_reply_is_cut_at_the_window_and_its_neighbors_in_the_batch_are_not(policy: Policy) -> None:
@@ -416,7 +421,7 @@ def test_a_prompt_that_is_too_long_can_be_tried_again_with_the_same_agent(policy
     long = Episode(Task("long", "intention", "word " * 700, TASKS[0].hidden))
     agent = PolicyAgent(policy, max_new=16)
     for _ in range(2):
-        with pytest.raises(SeatError, match="window of 640 tokens at turn 0"):
+        with pytest.raises(SeatError, match="fills the model's window of 640; use a model"):
             asyncio.run(agent.act(long))
     assert agent._sessions == {}
 

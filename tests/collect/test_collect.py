@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from userrl.collect import Selection, rank, report
+from userrl.collect import run as collecting
+from userrl.collect.contamination import HeldOut
 from userrl.collect.run import CollectJob, SelectJob, collect, load, played, select_again
+from userrl.collect.select import Unplayed
 from userrl.core import Agent
 from userrl.errors import ConfigError, ResumeError, StoreError
 from userrl.gyms.base import make
@@ -51,8 +54,8 @@ def test_a_collection_is_gone_on_with_only_under_the_same_settings(tmp_path: Pat
         collected(tmp_path / "run", CollectJob("expert:0.5", tasks=6, attempts=2, max_turns=5, top_k=9), resume=True)
 
 
-def test_a_folder_without_a_selection_is_a_store_error(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"Cannot read .*selected\.jsonl"):
+def test_a_folder_without_a_selection_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"holds no selected\.jsonl; expected one of `userrl sft collect`"):
         load(tmp_path)
 
 
@@ -68,8 +71,44 @@ def test_what_was_left_out_and_a_report_are_written_beside_the_data(tmp_path: Pa
 
 def test_tasks_of_the_test_split_are_left_out_unless_asked_for(tmp_path: Path) -> None:
     job = CollectJob("expert:0.5", split="test", tasks=3, max_turns=2)
-    assert collected(tmp_path / "a", job).count("held-out id") == 3
+    with pytest.raises(ConfigError, match=r"No episode of the split 'test' would be kept: each of the 3 tasks"):
+        collected(tmp_path / "none", job)
+    assert not (tmp_path / "none").exists()
+    assert collected(tmp_path / "a", replace(job, play_held_out=True)).count("held-out id") == 3
     assert len(collected(tmp_path / "b", replace(job, decontaminate=False)).kept) == 3
+
+
+@pytest.fixture
+def twin(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Id of the second training task, of which a held-out one is made to be the twin."""
+    second = GYM.tasks("train")[1]
+    monkeypatch.setattr(collecting, "held_out", lambda gym: HeldOut([replace(second, id="twin", prompt="Hello.")]))
+    return second.id
+
+
+def test_a_task_like_a_held_out_one_is_known_by_its_text_and_not_played(twin: str, tmp_path: Path) -> None:
+    selection = collected(tmp_path / "run")
+    assert selection.unplayed == [Unplayed("intention", twin, "held-out hidden", "twin")]
+    assert len({e.task.id for e in load(tmp_path / "run" / "episodes.jsonl")} | {twin}) == JOB.tasks
+    [line] = (tmp_path / "run" / "not_played.jsonl").read_text("utf-8").splitlines()
+    assert json.loads(line) == asdict(selection.unplayed[0])
+    [row] = report.read(tmp_path / "run")
+    assert (row.episodes, row.unplayed) == (10, 1)
+    assert collected(tmp_path / "run", agent=Listed([]), resume=True) == selection
+
+    played = collected(tmp_path / "all", replace(JOB, play_held_out=True))
+    assert not played.unplayed and played.count("held-out hidden") == 2 and played.kept == selection.kept
+    assert not (tmp_path / "all" / "not_played.jsonl").exists()
+
+
+def test_what_an_earlier_version_played_of_such_tasks_is_left_out_as_it_was_then(
+    twin: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(collecting, "screen", lambda job, folder: [])
+        first = collected(tmp_path / "run")
+    assert first.count("held-out hidden") == 2
+    assert collected(tmp_path / "run", agent=Listed([]), resume=True) == first
 
 
 def test_a_selection_is_made_anew_without_playing(tmp_path: Path) -> None:

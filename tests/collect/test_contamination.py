@@ -11,6 +11,7 @@ from userrl.core import Task
 from userrl.gyms.base import find
 
 STORY = "A man orders soup in a restaurant by the sea, tastes it once, pays, goes home and never sails again."
+OPENING = "Good afternoon, I would like to send something back that I got from your shop last week."
 OTHER = "Two sisters inherit a clock that runs backwards, and only the younger one is glad about it."
 
 
@@ -75,8 +76,30 @@ def test_one_or_two_held_out_tasks_cannot_tell_a_template_and_leave_out_no_whole
         assert held.match(task("c", OTHER, {"number": "a"})) == Found("held-out hidden", "a")
 
 
-FEW = {"intention": 1, "telepathy": 19, "tau": 38}
-"""Training tasks that are too much like a held-out one: twins in telepathy, like openings in tau."""
+def errand(id: str, order: str | None, instruction: str, prompt: str = OPENING) -> Task:
+    """A task of tau; without an order, one in which nothing is to be done."""
+    calls = [{"name": "return_delivered_order_items", "arguments": {"order_id": order, "item_ids": ["1", "2"]}}]
+    hidden = {"database": "retail", "instruction": instruction, "actions": calls if order else [], "outputs": []}
+    return Task(id, "tau", prompt, hidden)
+
+
+def test_a_task_of_tau_is_its_errand_and_not_how_the_talk_opens() -> None:
+    held = HeldOut([errand("a", "#W1", "You are Ann and want to return a cup."), errand("n", None, "Ask for a pony, in vain.")])
+    assert held.match(errand("b", "#W2", "You are Bo and want to return a lamp.")) is None, "the same opening, another errand"
+    again = errand("b", "#W1", "Bring back the cup. You are grumpy.", "Good evening, it's about an order.")
+    assert held.match(again) == Found("held-out errand", "a")
+    assert held.match(errand("b", None, "Ask for two ponies, in vain.")) is None, "doing nothing is no errand"
+    assert held.match(errand("b", None, "Ask for a pony, in vain.", "Hi!")) == Found("held-out hidden", "n")
+
+
+def test_an_errand_of_several_splits_counts_once_whatever_its_opening() -> None:
+    """tau-bench's own task lists have the tasks of UserRL's with another first message."""
+    held = HeldOut([errand("a", "#W1", "Return it.", prompt) for prompt in ("Hi!", "Hello.", "Hey.", "Well.")])
+    assert held.match(errand("b", "#W1", "Send it back.")) == Found("held-out errand", "a")
+
+
+FEW = {"intention": 1, "telepathy": 19, "tau": 4}
+"""Training tasks that are too much like a held-out one: twins in telepathy, the same returns in tau."""
 
 
 @pytest.mark.parametrize("gym", ["function", "intention", "persuade", "search", "tau", "telepathy", "turtle"])

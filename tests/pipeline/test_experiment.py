@@ -15,7 +15,7 @@ from userrl.cli.experimenting import show
 from userrl.config import resolve
 from userrl.errors import ConfigError, ResumeError, StoreError, UnknownName
 from userrl.evaluate.run import recorded_job
-from userrl.evaluate.statistics import Interval, runs_interval, runs_p
+from userrl.evaluate.statistics import Interval, holm, runs_interval, runs_p
 from userrl.gyms.base import find
 from userrl.pipeline import experiment_plot, experiment_table
 from userrl.pipeline.experiment import (
@@ -38,6 +38,8 @@ from userrl.pipeline.experiment import (
     shaping,
     splits,
 )
+from userrl.pipeline.experiment_table import Report
+from userrl.rewards import CREDITS
 from userrl.store import read
 from userrl.train.grpo import GRPOConfig
 from userrl.train.sft import SFTConfig
@@ -204,6 +206,43 @@ def test_an_arm_is_named_by_its_credit_and_score() -> None:
         shaping("r2g/total")
 
 
+def test_an_arm_may_name_its_estimator_and_only_what_that_reads() -> None:
+    assert shaping("r2g/mean/rloo") == Arm("r2g/mean/rloo", True, "r2g", "mean", "rloo")
+    assert shaping("-/-/mt_grpo") == Arm("-/-/mt_grpo", True, "equalized", "r2g", "mt_grpo")
+    assert shaping("equalized/r2g/rloo").folder == "sft-equalized-r2g-rloo"
+    grown = [arm.name for arm in grid(["naive", "em"], ["r2g"], ["grpo", "mt_grpo"])]
+    assert grown == ["naive/r2g/grpo", "em/r2g/grpo", "-/-/mt_grpo"]
+    with pytest.raises(ConfigError, match="names the credit 'naive', of which the estimator 'mt_grpo' makes no use; write '-'"):
+        shaping("naive/-/mt_grpo")
+    with pytest.raises(UnknownName, match="Did you mean 'rloo'"):
+        shaping("r2g/r2g/rlo")
+    for wrong in ("r2g/r2g/", "r2g/r2g/rloo/x", "r2g/"):
+        with pytest.raises(ConfigError, match="is no credit and score"):
+            shaping(wrong)
+
+
+def test_an_arm_with_the_estimator_of_the_job_is_the_arm_that_names_none() -> None:
+    assert shaping("equalized/r2g/grpo").under(SMALL).folder == shaping("equalized/r2g").folder
+    other = replace(SMALL, grpo=replace(SMALL.grpo, estimator="rloo"))
+    assert shaping("equalized/r2g/grpo").under(other).folder == "sft-equalized-r2g-grpo"
+
+
+def test_settings_that_do_not_go_together_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    job = replace(SMALL, grpo=replace(SMALL.grpo, estimator="mt_grpo"))
+    with pytest.raises(ConfigError, match="`credit` is 'r2g', but the estimator 'mt_grpo' makes no use of it"):
+        run(job, [shaping("r2g/r2g")], [0], tmp_path / "run", lambda *_: None)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_scheme_of_this_process_alone_is_refused_in_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CREDITS, "late", lambda rewards, /, **_: rewards)
+    with pytest.raises(
+        ConfigError, match="turn credit 'late' was added in this process and is not known in those of other seeds"
+    ):
+        run(SMALL, [shaping("late/r2g")], [0, 1], tmp_path / "run", lambda *_: None, jobs=2)
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_arm_that_both_experiments_have_is_one() -> None:
     assert COLD_START[1].folder == shaping("equalized/r2g").folder
     assert len({arm.folder for arm in (*COLD_START, *map(shaping, SHAPINGS))}) == 6
@@ -250,8 +289,12 @@ FOUND = findings({
 })  # fmt: skip
 
 
+def reported(found: Findings, reference: Arm, others: list[Arm]) -> Report:
+    return experiment_table.report(found, reference, experiment_table.default_pairs(found.arms, reference, others))
+
+
 def test_a_row_is_the_mean_over_seeds_with_an_interval_over_them() -> None:
-    report = experiment_table.report(FOUND, REFERENCE, [OTHER, THIRD])
+    report = reported(FOUND, REFERENCE, [OTHER, THIRD])
     row = next(row for row in report.rows if row.name == REFERENCE.name)
     assert row.sampled == runs_interval([0.50, 0.62, 0.54]) and row.sampled.n == 3
     assert row.greedy.mean == pytest.approx(row.sampled.mean + 0.1)
@@ -261,20 +304,83 @@ def test_a_row_is_the_mean_over_seeds_with_an_interval_over_them() -> None:
     assert row.seeds[SAMPLED] == (0.50, 0.62, 0.54)
 
 
-def test_differences_are_paired_by_seed_and_adjusted_among_their_kind() -> None:
-    report = experiment_table.report(FOUND, REFERENCE, [OTHER, THIRD])
+def test_differences_are_paired_by_seed_and_adjusted_over_all_lines_of_the_primary_figure() -> None:
+    report = reported(FOUND, REFERENCE, [OTHER, THIRD])
     sampled = [c for c in report.contrasts if c.figure == SAMPLED]
     named = [(c.of, c.minus) for c in sampled]
     assert named[:2] == [("equalized/r2g", "equalized/mean"), ("equalized/r2g", "r2g/r2g")]
     assert named[2:] == [(arm.name, START.name) for arm in (REFERENCE, OTHER, THIRD)]
     assert sampled[0].difference.mean == pytest.approx((0.05 + 0.07 + 0.04) / 3)
-    p = runs_p([0.05, 0.07, 0.04])
-    assert 0.01 < p < 0.05 and sampled[0].p == pytest.approx(2 * p)  # the smaller of two
-    assert sampled[1].p == pytest.approx(runs_p([-0.01, 0.02, -0.02]))
+    assert sampled[0].p == pytest.approx(runs_p([0.05, 0.07, 0.04])) and 0.01 < sampled[0].p < 0.05
+    assert math.isnan(sampled[3].p), "equalized/mean gained .15 in each seed, which has no spread to go by"
+    tested = [c for c in sampled if not math.isnan(c.p)]
+    assert [c.p_adjusted for c in tested] == holm([c.p for c in tested])
+    assert sampled[0].p_adjusted == pytest.approx(2 * sampled[0].p), "of four lines two have a smaller p"
+    assert all(math.isnan(c.p) and math.isnan(c.p_adjusted) for c in report.contrasts if c.figure != SAMPLED)
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_nothing_is_tested_with_fewer_than_three_seeds(seeds: int, capsys: pytest.CaptureFixture[str]) -> None:
+    few = findings({START: [0.30, 0.40, 0.35][:seeds], REFERENCE: [0.50, 0.62, 0.54][:seeds]})
+    report = reported(few, REFERENCE, [START])
+    assert math.isnan(report.contrasts[0].p_adjusted) is (seeds < 3)
+    show(report, "shaping")
+    said = " ".join(capsys.readouterr().out.split())
+    assert ("Nothing is tested with fewer than 3 seeds" in said) is (seeds < 3)
+    assert ("adjusted (Holm) over all lines at T = 1" in said) is (seeds >= 3)
+
+
+def test_seeds_that_all_differ_by_the_same_have_no_p_of_0(capsys: pytest.CaptureFixture[str]) -> None:
+    same = findings({START: [0.1, 0.2, 0.3], REFERENCE: [0.35, 0.45, 0.55], OTHER: [0.1, 0.2, 0.3]})
+    report = reported(same, REFERENCE, [START])
+    assert math.isnan(report.contrasts[0].p)
+    show(report, "shaping")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "+0.250 (all alike)" in said and "<0.001" not in said
+    assert reported(same, OTHER, [START]).contrasts[0].p == 1.0, "no seed differs at all"
+
+
+def test_any_two_arms_can_be_contrasted() -> None:
+    arms = [START, REFERENCE, OTHER, THIRD]
+    pairs = experiment_table.named_pairs(arms, ["r2g/r2g:equalized/mean", "r2g/r2g:sft"])
+    report = experiment_table.report(FOUND, REFERENCE, pairs)
+    sampled = [c for c in report.contrasts if c.figure == SAMPLED]
+    assert [(c.of, c.minus) for c in sampled] == [("r2g/r2g", "equalized/mean"), ("r2g/r2g", "SFT only")]
+    assert sampled[0].difference == runs_interval([0.51 - 0.45, 0.60 - 0.55, 0.56 - 0.50])
+    for wrong, error in (("r2g/r2g", ConfigError), ("sft:sft", ConfigError), ("r2g/r2g:r2g/men", UnknownName)):
+        with pytest.raises(error):
+            experiment_table.named_pairs(arms, [wrong])
+    with pytest.raises(ConfigError, match="a pair twice"):
+        experiment_table.named_pairs(arms, ["r2g/r2g:sft", "sft:r2g/r2g"])
+
+
+def test_a_report_of_fewer_seeds_does_not_take_the_place_of_one_of_more(tmp_path: Path) -> None:
+    path = tmp_path / "shaping.json"
+    whole = reported(FOUND, REFERENCE, [OTHER])
+    assert experiment_table.kept(whole, path) == (path, "")
+    experiment_table.write(whole, path)
+    assert experiment_table.kept(whole, path) == (path, "")
+    part = reported(replace(FOUND, seeds=(0,)), REFERENCE, [OTHER])
+    own, said = experiment_table.kept(part, path)
+    assert own == tmp_path / "shaping-seeds-0.json" and "seeds that this one lacks (1, 2) and stays as it is" in said
+    fewer = reported(replace(FOUND, arms=(START, REFERENCE, OTHER)), REFERENCE, [OTHER])
+    own, said = experiment_table.kept(fewer, path)
+    assert own == path and "it also had r2g/r2g, whose runs are still there" in said
+    path.write_text("{", "utf-8")
+    assert experiment_table.kept(whole, path) == (path, "shaping.json could not be read as a report, and is replaced.")
+
+
+def test_the_table_names_the_estimator(capsys: pytest.CaptureFixture[str]) -> None:
+    own = shaping("equalized/r2g/rloo")
+    report = reported(findings({START: [0.3] * 3, REFERENCE: [0.5, 0.6, 0.4], own: [0.4, 0.6, 0.5]}), REFERENCE, [own])
+    assert [row.estimator for row in report.rows] == [None, "grpo", "rloo"]
+    show(report, "shaping")
+    assert "estimator grpo where an arm names none" in " ".join(capsys.readouterr().out.split())
+    assert experiment_table.estimators(reported(FOUND, REFERENCE, [OTHER])) == "estimator grpo"
 
 
 def test_the_arm_without_reinforcement_is_contrasted_once_when_it_is_one_of_the_others() -> None:
-    report = experiment_table.report(FOUND, REFERENCE, [START])
+    report = reported(FOUND, REFERENCE, [START])
     assert [(c.of, c.minus, c.figure) for c in report.contrasts] == [
         ("equalized/r2g", "SFT only", SAMPLED),
         ("equalized/r2g", "SFT only", GREEDY),
@@ -283,7 +389,7 @@ def test_the_arm_without_reinforcement_is_contrasted_once_when_it_is_one_of_the_
 
 
 def test_one_seed_has_no_interval_and_no_p(tmp_path: Path) -> None:
-    report = experiment_table.report(findings({START: [0.3], REFERENCE: [0.5], OTHER: [0.4]}), REFERENCE, [OTHER])
+    report = reported(findings({START: [0.3], REFERENCE: [0.5], OTHER: [0.4]}), REFERENCE, [OTHER])
     assert math.isnan(report.rows[0].sampled.low) and math.isnan(report.contrasts[0].p)
     held = json.loads(experiment_table.write(report, tmp_path / "report.json").read_text("utf-8"))
     assert held["arms"]["equalized/r2g"]["sampled"]["low"] is None
@@ -292,12 +398,12 @@ def test_one_seed_has_no_interval_and_no_p(tmp_path: Path) -> None:
 
 
 def test_failed_test_episodes_are_told_beside_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
-    show(experiment_table.report(FOUND, REFERENCE, [OTHER]), "shaping")
+    show(reported(FOUND, REFERENCE, [OTHER]), "shaping")
     assert "failed" not in capsys.readouterr().out
     one = FOUND.trained[OTHER.folder, 1]
     lossy = replace(one, test={**one.test, GREEDY: replace(one.test[GREEDY], errors=2)})
     found = replace(FOUND, trained={**FOUND.trained, (OTHER.folder, 1): lossy})
-    show(experiment_table.report(found, REFERENCE, [OTHER]), "shaping")
+    show(reported(found, REFERENCE, [OTHER]), "shaping")
     assert "2 test episodes failed and have no part in the figures" in capsys.readouterr().out
 
 
@@ -310,5 +416,5 @@ def test_a_curve_holds_the_steps_that_every_seed_reached() -> None:
 
 
 def test_the_picture_is_a_png_of_every_arm(tmp_path: Path) -> None:
-    report = experiment_table.report(FOUND, REFERENCE, [OTHER, THIRD])
+    report = reported(FOUND, REFERENCE, [OTHER, THIRD])
     assert experiment_plot.draw(report, tmp_path / "a" / "report.png").read_bytes().startswith(b"\x89PNG")

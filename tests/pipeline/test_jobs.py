@@ -22,7 +22,7 @@ from userrl.core import Episode
 from userrl.errors import ConfigError, DataError, ResumeError, RunStopped, StoreError, UnknownName
 from userrl.evaluate.metrics import share
 from userrl.gyms.base import find, make
-from userrl.pipeline.jobs import RLJob, SFTJob, figures, fine_tune, reinforce
+from userrl.pipeline.jobs import RLJob, SFTJob, best_policy, figures, fine_tune, reinforce
 from userrl.store import dump, read
 from userrl.train.grpo import GRPOConfig, Step
 from userrl.train.sft import SFTConfig
@@ -273,6 +273,11 @@ def test_a_killed_reinforcement_with_all_settings_goes_on_to_the_same_policy_and
     asyncio.run(reinforce(resolve(RLJob, settings), tmp_path / "whole"))
     one, other = tmp_path / "killed", tmp_path / "whole"
     assert same(one / "model", other / "model") and not same(one / "model", two_gyms)
+    best = [best_policy(resolve(RLJob, settings), folder) for folder in (one, other)]
+    assert best[0] and best[0].policy and best[1] and best[1].policy and best[0].step == best[1].step
+    assert same(best[0].policy, best[1].policy)
+    kept = [sorted(path.name for path in (folder / "checkpoints").iterdir()) for folder in (one, other)]
+    assert kept[0] == kept[1], "the newest two, and the best"
     assert lines(one / "train.jsonl") == lines(other / "train.jsonl")
     names = [f"validation/step-{step:06d}.jsonl" for step in (0, 3, 6, 9, 12)]
     for name in [*names, "episodes.jsonl"]:

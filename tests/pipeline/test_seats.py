@@ -1,6 +1,8 @@
 """From one word to an agent or a cast: what the words mean, and that one that means nothing is refused before play."""
 
 import asyncio
+import sys
+from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -168,3 +170,51 @@ def test_a_job_can_set_all_of_an_endpoint_but_its_keys() -> None:
     from dataclasses import fields
 
     assert {f.name for f in fields(Endpoint)} - set(JOB_SETTINGS) == {"model", "url", "key", "key_env"}
+
+
+OWN = """
+class Mine:
+    async def act(self, episode):
+        return None
+
+class Needy(Mine):
+    def __init__(self, key):
+        pass
+
+def made():
+    return Mine()
+
+one = Mine()
+number = 3
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    (tmp_path / "own_agents.py").write_text(OWN, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    yield
+    sys.modules.pop("own_agents", None)
+
+
+@pytest.mark.usefixtures("own_module")
+@pytest.mark.parametrize("name", ["Mine", "made", "one"])
+def test_an_agent_of_ones_own_module_in_the_working_folder_plays(name: str) -> None:
+    assert type(seats.scripted_agent(f"own_agents:{name}", ["intention"])).__name__ == "Mine"
+
+
+@pytest.mark.usefixtures("own_module")
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ("own_agents:missing", "own_agents:missing is None; expected an agent, with `async def act"),
+        ("own_agents:number", "own_agents:number is 3; expected an agent"),
+        ("own_agents:Needy", "cannot be called without arguments: missing a required argument: 'key'"),
+        ("no_such_agents:Mine", "There is no Python module 'no_such_agents' here or installed. An agent is "),
+    ],
+)
+def test_a_word_that_names_no_agent_of_a_module_is_refused(spec: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        seats.scripted_agent(spec, ["intention"])
+    assert said in str(caught.value)

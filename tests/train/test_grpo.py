@@ -20,6 +20,7 @@ from userrl.core import Action, Cast, Episode, Query, Task, Tokens, Turn
 from userrl.errors import ConfigError, ReplyError, RunStopped, UnknownName
 from userrl.gyms import base
 from userrl.gyms.base import Gym, make
+from userrl.pipeline.jobs import figures
 from userrl.rollout import run, starts
 from userrl.scripted import Acting, Scripted
 from userrl.train import sft
@@ -154,8 +155,9 @@ def test_a_turns_credit_pushes_that_turn(untrained: Policy) -> None:
     seen: list[torch.Tensor] = []
 
     def watch(module: Any, args: Any, out: Any) -> None:
-        out.logits.retain_grad()
-        seen.append(out.logits)
+        if out.logits.requires_grad:  # of the update, not of the look at what came of it
+            out.logits.retain_grad()
+            seen.append(out.logits)
 
     untrained.model.register_forward_hook(watch)
     updated(untrained, [told("a", 0, 0.0, 1.0), told("a", 1, 1.0, 0.0)], replace(config, score="r2g"))
@@ -265,6 +267,28 @@ def test_too_many_failures_stop_the_run_with_a_message_and_no_update(policy: Pol
 def test_a_step_of_nothing_but_failures_stops_the_run(untrained: Policy) -> None:
     with pytest.raises(RunStopped, match=r"All 2 episodes of step 1 failed\. The last one: user: gone"):
         updated(untrained, [told("a", i, stop="error") for i in range(2)])
+
+
+def test_episodes_that_fill_the_policys_window_stay_in_their_groups_and_are_counted(untrained: Policy) -> None:
+    steps: list[Step] = []
+
+    async def note(step: Step) -> None:
+        steps.append(step)
+
+    untrained.window = 140
+    config = replace(SMALL, max_turns=8, max_errors=0)
+    asyncio.run(train(untrained, TASKS, make("intention").cast(), config, on_step=note))
+    ends = {e.stop for e in steps[0].episodes}
+    assert "window" in ends and "error" not in ends
+    line = figures(steps[0])
+    assert (line["errors"], line["full_window"]) == (0, sum(e.stop == "window" for e in steps[0].episodes) / 16)
+
+
+def test_what_an_episode_earned_before_the_window_was_full_is_trained_on(untrained: Policy) -> None:
+    def after(stop: str) -> torch.Tensor:
+        return updated(untrained, [told("a", 0, 1.0), told("a", 1, 0.0, stop=stop), told("a", 2, 0.0)])[1]
+
+    assert torch.equal(after("window"), after("turn_limit")) and not torch.equal(after("window"), after("error"))
 
 
 def test_a_few_failures_do_not_stop_the_run(policy: Policy) -> None:

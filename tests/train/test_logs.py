@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from userrl.errors import ConfigError, MissingExtra, RunStopped
+from userrl.errors import ConfigError, MissingExtra
 from userrl.store import RunFolder
 from userrl.train.logs import Copy, journal, read_lines, scalars
 from userrl.train.monitors import Alarm, MonitorConfig
@@ -108,12 +108,13 @@ def test_a_monitor_that_stops_gives_its_reason_and_is_on_record(tmp_path: Path) 
     assert [a["reaction"] for a in read_lines(tmp_path / "alarms.jsonl")] == ["stop"]
 
 
-def test_a_loss_that_is_no_number_ends_the_run_at_once(tmp_path: Path) -> None:
+def test_every_step_with_a_loss_that_is_no_number_is_a_reason_to_stop(tmp_path: Path) -> None:
     run = RunFolder(tmp_path, {}, resume=True)
-    with journal(run, 0) as log, pytest.raises(RunStopped, match=r"'nonfinite' stopped the run\. The loss is nan"):
-        log.write(line(1, loss=math.nan))
-    [alarm] = read_lines(tmp_path / "alarms.jsonl")
-    assert (alarm["step"], alarm["value"]) == (1, None)
+    with journal(run, 0) as log:
+        reasons = [log.write(line(step, loss=loss)) for step, loss in enumerate((math.nan, math.inf, 0.1), start=1)]
+    assert reasons[0] is not None and "'nonfinite' stopped the run. The loss is nan at step 1. Go on from" in reasons[0]
+    assert reasons[1] is not None and "The loss is inf at step 2" in reasons[1] and reasons[2] is None
+    assert [(a["step"], a["value"]) for a in read_lines(tmp_path / "alarms.jsonl")] == [(1, None), (2, None)]
 
 
 # --- TensorBoard ---------------------------------------------------------------------------------------------------

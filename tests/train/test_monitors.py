@@ -23,7 +23,7 @@ from userrl.rollout import run, starts
 from userrl.scripted import Acting, Scripted
 from userrl.train import sft
 from userrl.train.grpo import GRPOConfig, Step, train
-from userrl.train.monitors import KINDS, MONITORS, Alarm, Line, MonitorConfig, Reaction, alarms
+from userrl.train.monitors import KINDS, MONITORS, Alarm, Line, MonitorConfig, Reaction, alarms, best
 from userrl.train.validation import results
 
 CONFIG = MonitorConfig()
@@ -77,7 +77,11 @@ def test_a_healthy_run_raises_no_alarm() -> None:
 
 
 TROUBLES: Mapping[str, tuple[list[dict[str, Any]], int, str]] = {
-    "nonfinite": (changed(loss=float("nan")), 21, "The loss is nan at step 21"),
+    "nonfinite": (
+        [*healthy()[:21], {**healthy()[21], "loss": float("nan")}, *healthy()[22:]],
+        21,
+        "The loss is nan at step 21. Go on from the newest checkpoint with the same command, --resume and a lower --lr",
+    ),
     "overfit": (
         fallen(),
         30,
@@ -86,6 +90,7 @@ TROUBLES: Mapping[str, tuple[list[dict[str, Any]], int, str]] = {
     "entropy": (changed(entropy=0.01), 25, r"entropy of the policy's tokens collapsed to 0\.01 nats \(mean of 5 steps\), 3% of"),
     "zero_variance": (changed(skipped_groups=15), 24, r"In 78% of the groups of the last 5 steps all episodes earned the same"),
     "invalid": (changed(invalid=0.3), 24, "24% of the turns of the last 5 steps were no valid call"),
+    "full_window": (changed(full_window=0.2), 25, "20% of the episodes of the last 5 steps filled the policy's window"),
     "repeated": (changed(mix={"repeated": 0.3}), 24, r"Repeated questions are 26% of the turns .* up from 10%"),
     "irrelevant": (changed(mix={"irrelevant": 0.55}), 23, "Questions that ask for nothing to the point are"),
     "multi_part": (changed(mix={"multi_part": 0.2}), 24, "Questions that ask several things at once are 16%"),
@@ -119,6 +124,7 @@ def test_a_monitor_that_is_off_sees_nothing(name: str) -> None:
         ("entropy", {"entropy_left": 0.01}),
         ("zero_variance", {"zero_variance_most": 0.95}),
         ("invalid", {"invalid_most": 0.35}),
+        ("full_window", {"full_window_most": 0.3}),
         ("repeated", {"mix_rise": 0.25}),
     ],
 )
@@ -140,6 +146,27 @@ def test_validation_that_falls_together_with_training_is_no_overfitting() -> Non
     for line in lines[21:]:
         line["share"] = 0.6
     assert whole(lines) == []
+
+
+def test_each_step_without_finite_numbers_is_told_of_and_what_became_of_it() -> None:
+    lines: list[Line] = [
+        {"step": 1, "loss": float("nan"), "grad_norm": float("nan"), "undone": True},
+        {"step": 2, "loss": 0.1, "grad_norm": float("inf"), "undone": True},
+        {"step": 3, "loss": 0.1, "grad_norm": 0.2, "undone": True},
+        {"step": 4, "loss": 0.1, "grad_norm": 0.2, "undone": False},
+    ]
+    undone = "Its updates were undone. Go on from before it with the same command, --resume and a lower --lr."
+    assert [alarm.text for alarm in whole(lines)] == [  # type: ignore[arg-type]
+        f"The loss is nan at step 1. {undone}",
+        f"The gradient is inf at step 2. {undone}",
+        f"After the updates the policy's probabilities are no numbers at step 3. {undone}",
+    ]
+
+
+def test_of_equal_validations_the_earliest_is_the_best() -> None:
+    lines = [{"step": step, "validation": validation(share)} for step, share in ((0, 0.3), (5, 0.6), (10, 0.6), (15, 0.5))]
+    assert best([*lines[:1], {"step": 1}, *lines[1:]]) == lines[1] and best(lines[:1]) == lines[0]
+    assert best([{"step": 1}]) is None
 
 
 def test_an_alarm_that_comes_back_after_a_clear_window_is_raised_again() -> None:
@@ -259,17 +286,6 @@ def test_an_absurd_learning_rate_is_seen_as_invalid_calls_and_stops_after_a_chec
     assert train_run(config, resume=True, **settings) == [alarm]
     assert steps_of(tmp_path / "run" / "train.jsonl") == [1, 2, 3, 4, 5, 6, 7]
     assert not (tmp_path / "run" / "train.jsonl.redone").exists()
-
-
-def test_weights_that_are_no_numbers_any_more_are_not_saved(
-    train_run: Callable[..., list[dict[str, Any]]], tmp_path: Path
-) -> None:
-    with pytest.raises(RunStopped, match=r"The monitor 'nonfinite' stopped the run\. The \w+ is \w+ at step \d"):
-        train_run(MonitorConfig(), lr=1e15, warmup=0, updates=3)
-    [alarm] = recorded(tmp_path / "run")
-    assert alarm["monitor"] == "nonfinite" and alarm["value"] is None
-    saved = [int(path.name.removeprefix("step-")) for path in (tmp_path / "run" / "checkpoints").glob("step-*")]
-    assert all(step < alarm["step"] for step in saved)
 
 
 def test_a_policy_that_does_the_same_each_time_is_seen_as_groups_without_variance(

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from userrl.agents.policy import LoRA, Policy
-from userrl.core import Tokens
+from userrl.core import Episode, Tokens
+from userrl.errors import BudgetSpent
 from userrl.gyms.base import make
 from userrl.train import checkpoint, grpo, sft
 
@@ -61,6 +62,42 @@ def run_grpo(policy: Policy, folder: Path, die_after: int | None, data: Corpus) 
 def same(one: Policy, other: Policy) -> bool:
     weights, others = one.model.state_dict(), other.model.state_dict()
     return all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+def test_a_run_that_is_cancelled_or_gives_up_in_play_leaves_a_checkpoint_and_goes_on_to_the_same_weights(
+    policy: Policy, tmp_path: Path
+) -> None:
+    policy.save(tmp_path / "start")
+    config, whole = replace(GRPO, save_every=10), Policy.load(tmp_path / "start")
+    run_grpo(whole, tmp_path / "whole", None, ())
+
+    async def cancel(step: grpo.Step) -> None:
+        task = asyncio.current_task()
+        if step.number == 2 and task is not None:
+            task.cancel()
+
+    def spent(episode: Episode) -> None:
+        raise BudgetSpent("no dollars are left")
+
+    broken = Policy.load(tmp_path / "start")
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(grpo.train(broken, TASKS, GYM.cast(), config, folder=tmp_path / "run", on_step=cancel))
+    assert checkpoint.steps_done(tmp_path / "run") == 2
+    with pytest.raises(BudgetSpent):
+        asyncio.run(grpo.train(broken, TASKS, GYM.cast(), config, folder=tmp_path / "run", on_end=spent))
+    assert checkpoint.steps_done(tmp_path / "run") == 2, "nothing was done since"
+    resumed = Policy.load(tmp_path / "start")
+    asyncio.run(grpo.train(resumed, TASKS, GYM.cast(), config, folder=tmp_path / "run"))
+    assert same(resumed, whole)
+
+
+def test_short_runs_leave_their_warm_up_and_save_on_the_way_and_long_ones_are_as_they_were() -> None:
+    def of(config: grpo.GRPOConfig | sft.SFTConfig) -> tuple[int, int]:
+        return config.warm_steps, config.steps_between_saves
+
+    assert [of(grpo.GRPOConfig(steps=n)) for n in (1, 2, 6, 40, 120)] == [(0, 1), (0, 1), (1, 1), (10, 10), (10, 10)]
+    assert [of(sft.SFTConfig(steps=n)) for n in (1, 20, 120, 1000, 1200)] == [(0, 1), (5, 10), (30, 60), (30, 500), (30, 500)]
+    assert of(grpo.GRPOConfig(steps=6, warmup=10, save_every=5)) == (10, 5)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,11 @@ of all episodes that wait at the same time. Tokens in, tokens out: what was samp
 from __future__ import annotations
 
 import asyncio
+import json
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ from typing import Any, Literal
 from userrl.agents.chat import ChatFormat
 from userrl.config import Count, Fraction, Whole
 from userrl.core import Action, Episode, Tokens
-from userrl.errors import ConfigError, SeatError, StoreError, needs
+from userrl.errors import ConfigError, SeatError, StoreError, WindowFull, needs
 from userrl.gyms.base import gym_of
 
 with needs("local", "A local policy"):
@@ -38,6 +39,8 @@ def set_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
+ADAPTER = "adapter_config.json"
+"""File of a LoRA adapter's folder, which names the model that it is for."""
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16"]
 
@@ -105,8 +108,14 @@ class Policy(ChatFormat):
         Args:
             dtype: of the weights. Do not train them in bfloat16: see `prepare`.
 
+        A LoRA adapter, as a checkpoint holds it, is merged in fp32 into the model that it names.
+
         Raises ConfigError when the folder holds no such model, or the device is not there.
         """
+        if (folder / "model" / "config.json").is_file() and not any(folder.glob("*.safetensors")):
+            raise ConfigError(f"{folder} is the folder of a run, not of a model. Did you mean {folder / 'model'}?")
+        if (folder / ADAPTER).is_file() and not (folder / "config.json").is_file():
+            return Policy._merged(folder, dtype, device)
         if not (folder / "config.json").is_file():
             raise ConfigError(f"{folder} holds no config.json; expected the folder of a Hugging Face causal LM.")
         try:
@@ -124,6 +133,28 @@ class Policy(ChatFormat):
         if missing := sorted(found["missing_keys"]):  # transformers would fill them with random numbers
             raise ConfigError(f"The weights in {folder} lack {len(missing)} tensors, e.g. {missing[0]}; expected a whole model.")
         return Policy(torch.nn.Module.to(model, chosen_device(device)), tokenizer)
+
+    @staticmethod
+    def _merged(folder: Path, dtype: Dtype, device: Device) -> Policy:
+        """The policy of a LoRA adapter's folder."""
+        with needs("lora", "A LoRA adapter"):
+            import peft
+        try:
+            base = Path(json.loads((folder / ADAPTER).read_text("utf-8"))["base_model_name_or_path"])
+            if not (base / "config.json").is_file():
+                raise ConfigError(
+                    f"{folder} holds a LoRA adapter of the model in {base}, which is not there. Give the command where that path "
+                    f"leads to the model, or write its path into {folder / ADAPTER}."
+                )
+            whole = Policy.load(base, device=device)
+            with _without_old_names():
+                model: Any = peft.PeftModel.from_pretrained(whole.model, str(folder)).merge_and_unload()
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(f"{folder} holds no LoRA adapter that can be loaded: {error}") from error
+        return Policy(model.to(getattr(torch, dtype)), tokenizer)
 
     def prepare(self, dtype: Dtype, lora: LoRA, *, gradient_checkpointing: bool = False, seed: int = 0) -> None:
         """Make ready for training, in place.
@@ -147,8 +178,7 @@ class Policy(ChatFormat):
             config = peft.LoraConfig(
                 r=lora.r, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets, task_type="CAUSAL_LM"
             )
-            with warnings.catch_warnings():
-                warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)  # peft asks by an old name
+            with _without_old_names():
                 try:
                     self.model = peft.get_peft_model(self.model.to(getattr(torch, dtype)), config)
                 except ValueError as error:
@@ -198,6 +228,14 @@ class Policy(ChatFormat):
             raise StoreError(
                 f"Cannot write the policy to {folder}: {error}. Free some space or choose a writable folder with --out."
             ) from error
+
+
+@contextmanager
+def _without_old_names() -> Iterator[None]:
+    """Without the warning that peft, which asks for gradient checkpointing by an old name, would give rise to."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        yield
 
 
 class _Slab(CacheLayerMixin):
@@ -314,9 +352,13 @@ class PolicyAgent:
         session, context = self._session(episode, self._sessions.pop(key, None))
         room = self.policy.window - len(session.read) - len(session.pending)
         if room < 1:
+            if episode.turns:
+                raise WindowFull(
+                    f"The episode fills the model's window of {self.policy.window} tokens after {len(episode.turns)} turns."
+                )
             raise SeatError(
-                f"The episode fills the model's window of {self.policy.window} tokens at turn {len(episode.turns)}; "
-                f"lower max_turns, or use a model with a longer window."
+                f"The prompt of task {episode.task.id!r} has {len(session.pending)} tokens and fills the model's window of "
+                f"{self.policy.window}; use a model with a longer window."
             )
         session.limit = min(self.max_new, room)
         rng = episode.rng("policy", str(self.seed))

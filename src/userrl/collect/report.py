@@ -52,6 +52,8 @@ class Quality:
     agent_tokens: int | None = None
     tokens: int | None = None
     """The same in tokens of a model, system messages and scaffold included; None where none was named."""
+    unplayed: int = 0
+    """Tasks that were left out before play, as they are like held-out ones."""
 
 
 def quality_of(selection: Selection, count: Count | None = None) -> list[Quality]:
@@ -62,10 +64,11 @@ def quality_of(selection: Selection, count: Count | None = None) -> list[Quality
     left: dict[str, Counter[str]] = {gym: Counter() for gym in kept}
     for one in selection.left:
         left.setdefault(one.gym, Counter())[one.why] += 1
-    return [_of_gym(gym, kept.get(gym, []), why, count) for gym, why in left.items()]
+    unplayed = Counter(one.gym for one in selection.unplayed)
+    return [_of_gym(gym, kept.get(gym, []), left.get(gym, Counter()), unplayed[gym], count) for gym in {**left, **unplayed}]
 
 
-def _of_gym(gym: str, kept: Sequence[Episode], left: Counter[str], count: Count | None) -> Quality:
+def _of_gym(gym: str, kept: Sequence[Episode], left: Counter[str], unplayed: int, count: Count | None) -> Quality:
     turns = [turn for episode in kept for turn in episode.turns]
     kinds = Counter(turn.action.kind for turn in turns)
     agent = sum(len(written(turn.action)) for turn in turns)
@@ -84,6 +87,7 @@ def _of_gym(gym: str, kept: Sequence[Episode], left: Counter[str], count: Count 
         agent + sum(len(e.task.prompt) for e in kept) + sum(len(turn.feedback) for turn in turns),
         sum(own for own, _ in tokens) if tokens is not None else None,
         sum(whole for _, whole in tokens) if tokens is not None else None,
+        unplayed,
     )
 
 

@@ -5,22 +5,23 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from userrl.collect import report
 from userrl.collect.contamination import held_out
-from userrl.collect.select import ENDED, Selection, select
+from userrl.collect.select import ENDED, Selection, Unplayed, select
 from userrl.config import Count, Fraction, Weight, as_dict
 from userrl.core import Agent, Cast, Episode
 from userrl.errors import ConfigError, StoreError
-from userrl.evaluate.run import EvalJob, evaluate
+from userrl.evaluate.run import EvalJob, check, evaluate, plan
 from userrl.store import Records, RunFolder, dump, fingerprint, index, read, settings, write_whole
 
 PLAYED = "episodes.jsonl"
 SELECTED = "selected.jsonl"
 LEFT = "left_out.jsonl"
+UNPLAYED = "not_played.jsonl"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class CollectJob(Choice, EvalJob):
     """Expert episodes on training tasks, and which of them to keep."""
 
     split: str = "train"
+    play_held_out: bool = False
+    """Play the tasks whose episodes will be left out for being like held-out ones, too."""
 
 
 @dataclass(frozen=True)
@@ -63,15 +66,52 @@ async def collect(
     folder: Path,
     *,
     on_end: Callable[[Episode], None] | None = None,
+    screened: Sequence[Unplayed] | None = None,
     **options: Any,
 ) -> Selection:
     """Play, rank, select; the run folder then holds what `write` writes beside the episodes.
 
-    `options` are those of `evaluate`. Raises ConfigError, before anything is played, for a mixture of gyms that are not played.
+    Args:
+        screened: what `screen` found, if it was asked.
+        options: those of `evaluate`.
+
+    Raises ConfigError, before anything is played, as `screen` does.
+    """
+    unplayed = screen(job, folder) if screened is None else screened
+    without = {(one.gym, one.task) for one in unplayed}
+    episodes = await evaluate(job, agent, cast, folder, on_end=on_end, without=without, **options)
+    return write(folder, replace(choose(episodes, job), unplayed=unplayed))
+
+
+def screen(job: CollectJob, folder: Path) -> list[Unplayed]:
+    """The tasks of a job that are not worth playing, as their episodes would be left out for being like held-out ones.
+
+    That is told by the tasks alone. Those that the folder holds episodes of, from an earlier version or under other held-out
+    tasks, are not among them.
+
+    Raises:
+        ConfigError: no task is left to play; or a mixture of gyms that are not played.
+        UnknownName, DataError: as `evaluate` does.
     """
     if other := [gym for gym in job.mix if gym not in job.gyms]:
         raise ConfigError(f"The mixture names {other[0]!r}, which is not played (gyms: {', '.join(job.gyms)}).")
-    return write(folder, choose(await evaluate(job, agent, cast, folder, on_end=on_end, **options), job))
+    check(job)
+    if job.play_held_out or not job.decontaminate:
+        return []
+    file, unplayed, tasks = folder / PLAYED, [], 0
+    played = {key[:2] for key in index(file)} if file.exists() else set()
+    sets = {gym: held_out(gym) for gym in job.gyms}
+    for episode in plan(replace(job, attempts=1)):
+        tasks += 1
+        task = episode.task
+        if (task.gym, task.id) not in played and (found := sets[task.gym].match(task)):
+            unplayed.append(Unplayed(task.gym, task.id, found.why, found.task))
+    if len(unplayed) == tasks:
+        raise ConfigError(
+            f"No episode of the split {job.split!r} would be kept: each of the {tasks} tasks is held out or like one that is, "
+            f"such as {unplayed[0].like!r}. Choose other tasks with --split, or keep them all with --no-decontaminate."
+        )
+    return unplayed
 
 
 def select_again(job: SelectJob, folder: Path) -> Selection:
@@ -106,9 +146,15 @@ def choose(episodes: Sequence[Episode], choice: Choice) -> Selection:
 
 
 def write(folder: Path, selection: Selection) -> Selection:
-    """Write `selected.jsonl` (best first), `left_out.jsonl` (a line each: which, why, like which) and `quality.json`."""
+    """Write `selected.jsonl` (best first), `left_out.jsonl` (a line each: which, why, like which) and `quality.json`.
+
+    Where tasks were not played at all, `not_played.jsonl` says the same of them.
+    """
     dump(folder / SELECTED, selection.kept)
     write_whole(folder / LEFT, b"".join(json.dumps(asdict(left)).encode() + b"\n" for left in selection.left))
+    (folder / UNPLAYED).unlink(missing_ok=True)
+    if selection.unplayed:
+        write_whole(folder / UNPLAYED, b"".join(json.dumps(asdict(one)).encode() + b"\n" for one in selection.unplayed))
     report.write(folder, report.quality_of(selection))
     return selection
 
@@ -133,6 +179,13 @@ def source(run: Path) -> Path:
 
 def load(path: Path) -> list[Episode]:
     """The episodes of a collect folder's selection, or the whole ones of a records file; a warning counts the others."""
+    if path.is_dir() and not (path / SELECTED).exists():
+        kind = settings(path).get("kind")
+        what = f"{path} is the folder of a run of another command (kind {kind!r})" if kind else f"{path} holds no {SELECTED}"
+        then = (
+            f"Choose among its episodes first: userrl sft select {path} --out runs/selected." if (path / PLAYED).exists() else ""
+        )
+        raise ConfigError(f"{what}; expected one of `userrl sft collect` or `select`, or a file of episodes. {then}".rstrip())
     episodes = list(read(file_of(path)))
     whole = [episode for episode in episodes if episode.stop in ENDED and episode.turns]
     if len(whole) < len(episodes):

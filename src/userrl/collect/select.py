@@ -20,6 +20,7 @@ Why = Literal[
     "below",
     "held-out id",
     "held-out prompt",
+    "held-out errand",
     "held-out hidden",
     "duplicate",
     "near-duplicate",
@@ -31,7 +32,7 @@ for; is on a task that evaluations use (`contamination`); says the same as a bet
 of its task or gym; is more of its gym than the mixture takes."""
 
 
-ENDED = ("done", "turn_limit")
+ENDED = ("done", "turn_limit", "window")
 """How whole episodes end."""
 
 
@@ -48,11 +49,23 @@ class Left:
 
 
 @dataclass(frozen=True)
+class Unplayed:
+    """A task that was left out before it was played, as it is like a held-out one."""
+
+    gym: str
+    task: str
+    why: Why
+    like: str
+    """Id of the held-out task."""
+
+
+@dataclass(frozen=True)
 class Selection:
     """What was kept, best first, and what was not and why."""
 
     kept: Sequence[Episode]
     left: Sequence[Left] = ()
+    unplayed: Sequence[Unplayed] = ()
 
     def count(self, *why: Why) -> int:
         return sum(left.why in why for left in self.left)

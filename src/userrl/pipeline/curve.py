@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from userrl.core import Agent, Episode, Task
-from userrl.evaluate.metrics import share
+from userrl.evaluate.metrics import share, share_bounds
 from userrl.evaluate.statistics import mean_interval
 from userrl.gyms.base import Gym
 from userrl.pipeline.jobs import figures
@@ -34,7 +34,8 @@ class Curve:
         point: dict[str, Any] = figures(step) if step else {"step": 0}
         if agent:
             episodes = await self.play(agent)
-            point["validation"] = asdict(mean_interval([share(e) for e in episodes], [e.task.id for e in episodes]))
+            shares, tasks = [share(e) for e in episodes], [e.task.id for e in episodes]
+            point["validation"] = asdict(mean_interval(shares, tasks, within=share_bounds(self.gym.name)))
         with self.run.store("curve.jsonl") as store:
             store.write(point)
 

@@ -20,7 +20,7 @@ from userrl.collect import select
 from userrl.config import as_dict
 from userrl.core import Agent, Episode, Task
 from userrl.evaluate.metrics import Summary, share, summarize
-from userrl.evaluate.statistics import Interval, paired_interval
+from userrl.evaluate.statistics import RATE, Interval, paired_interval
 from userrl.gyms.base import make
 from userrl.pipeline.curve import Curve
 from userrl.rollout import play_recorded, starts
@@ -42,8 +42,10 @@ class DemoJob:
     expert_episodes: int = 8000
     top_k: int = 4000
     shape: Shape = field(default_factory=Shape)
-    sft: sft.SFTConfig = field(default_factory=lambda: sft.SFTConfig(steps=1200, lr=2e-3))
-    grpo: grpo.GRPOConfig = field(default_factory=lambda: grpo.GRPOConfig(steps=120, lr=4e-4, max_turns=6, max_new=32))
+    sft: sft.SFTConfig = field(default_factory=lambda: sft.SFTConfig(steps=1200, lr=2e-3, warmup=30, save_every=500))
+    grpo: grpo.GRPOConfig = field(
+        default_factory=lambda: grpo.GRPOConfig(steps=120, lr=4e-4, warmup=10, max_turns=6, max_new=32, save_every=10)
+    )
     test_tasks: int = 256
     curve_tasks: int = 96
     curve_every: int = 10
@@ -190,7 +192,8 @@ def finish(baselines: Sequence[str], run: RunFolder, played: dict[str, Sequence[
 def difference(after: Sequence[Episode], before: Sequence[Episode]) -> Interval:
     """Mean difference in share over the tasks that both scored; a failed episode has no score."""
     pairs = [(a, b) for a, b in zip(after, before, strict=True) if "error" not in (a.stop, b.stop)]
-    return paired_interval([share(a) for a, _ in pairs], [share(b) for _, b in pairs], [a.task.id for a, _ in pairs])
+    shares = [share(a) for a, _ in pairs], [share(b) for _, b in pairs]
+    return paired_interval(*shares, [a.task.id for a, _ in pairs], within=RATE)
 
 
 def spread(shares: Sequence[float]) -> list[int]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -14,13 +17,14 @@ from userrl.core import Action, Agent, Cast, Episode
 from userrl.errors import ConfigError, UnknownName
 from userrl.gyms.base import TRAITS, find
 from userrl.llm import ChatClient, Client
-from userrl.llm.endpoint import JOB_SETTINGS, SETTINGS, Role, parse_endpoints
+from userrl.llm.endpoint import JOB_SETTINGS, SETTINGS, Role, parse_endpoints, shown_url
 from userrl.llm.pool import Pool
 from userrl.store import is_folder
 from userrl.users.llm import LLMSeat
 
 AGENT_HELP = (
-    "expert[:SKILL], an agent without skill (random, ...), the folder of a local model, or MODEL@URL[,URL...] (at OpenAI: MODEL@)"
+    "expert[:SKILL], an agent without skill (random, ...), the folder of a local model, MODEL@URL[,URL...] (at OpenAI: MODEL@), "
+    "or MODULE:NAME, an agent in Python"
 )
 USER_HELP = f"scripted[:{'|'.join(TRAITS)}] or MODEL@URL"
 JUDGE_HELP = "scripted or MODEL@URL"
@@ -78,14 +82,16 @@ async def agent(
 
 
 def scripted_agent(spec: str, gyms: Sequence[str] = ()) -> Agent:
-    """The expert or the agent without skill of that name. Raises as `agent` does."""
+    """The expert, the agent without skill of that name, or the agent of somebody's module. Raises as `agent` does."""
     name, _, dial = spec.partition(":")
     if name == "expert":
         skill = _skill(dial)
         experts: dict[str, Agent] = {}
         return PerGym(lambda gym: experts.setdefault(gym, find(gym).expert(skill)))
+    if dial.isidentifier() and all(part.isidentifier() for part in name.split(".")):
+        return own_agent(name, dial)
     if "/" in spec:
-        raise ConfigError(f"There is no folder {spec!r}. An agent is {AGENT_HELP}.")
+        raise ConfigError(f"There is no folder {shown_url(spec)!r}. An agent is {AGENT_HELP}.")
 
     found: dict[str, Agent] = {}
 
@@ -100,6 +106,33 @@ def scripted_agent(spec: str, gyms: Sequence[str] = ()) -> Agent:
     for gym in gyms:
         baseline(gym)
     return PerGym(baseline)
+
+
+def own_agent(module: str, name: str) -> Agent:
+    """The agent of that name in somebody's Python module: an object with `act`, or what makes one without arguments.
+
+    The module may lie in the working folder. Raises ConfigError when there is no such agent; what the module itself raises
+    passes.
+    """
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        made: Any = getattr(importlib.import_module(module), name, None)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise
+        raise ConfigError(f"There is no Python module {module!r} here or installed. An agent is {AGENT_HELP}.") from error
+    if isinstance(made, type) or (callable(made) and not hasattr(made, "act")):
+        try:
+            inspect.signature(made).bind()
+        except TypeError as error:
+            raise ConfigError(f"{module}:{name} cannot be called without arguments: {error}. Name what can be.") from error
+        made = made()
+    if not inspect.iscoroutinefunction(getattr(made, "act", None)):
+        raise ConfigError(f"{module}:{name} is {made!r:.60}; expected an agent, with `async def act(self, episode)`.")
+    agent: Agent = made
+    return agent
 
 
 def _skill(dial: str) -> float:

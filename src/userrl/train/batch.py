@@ -72,6 +72,12 @@ def logprobs(
     return chosen, entropy
 
 
+@torch.no_grad()
+def speaks(policy: Policy, turns: Sequence[Tokens]) -> bool:
+    """Whether the policy tells finite log-probabilities of an episode: weights may be finite, and yet too large for any."""
+    return bool(logprobs(policy, batch([turns], policy.eos, policy.device), entropy_grad=False)[0].isfinite().all())
+
+
 LARGE = 2**25
 """Numbers in a table of logits from which on only those that are wanted are computed. It takes gigabytes with a real
 vocabulary; in a small one it costs little, and which rows are multiplied together would show in the last digits."""

@@ -18,8 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from userrl.errors import ConfigError, RunStopped, needs
-from userrl.store import RunFolder, Store, scan, set_aside, write_whole
+from userrl.errors import ConfigError, needs
+from userrl.evaluate.lines import step_line
+from userrl.store import RunFolder, Store, read_as, set_aside, write_whole
 from userrl.train.monitors import Alarm, Line, MonitorConfig, alarms
 
 FIGURES, ALARMS, BASELINES = "train.jsonl", "alarms.jsonl", "baselines.json"
@@ -38,11 +39,7 @@ class Journal:
         self._run, self._store, self._monitors, self._on_alarm = run, store, monitors, on_alarm
 
     def write(self, line: Line) -> str | None:
-        """Keep a step's line. Returns why the run is to stop once its checkpoint is written, where a monitor says so.
-
-        Raises:
-            RunStopped: loss or gradient is not finite, and the run is to stop then: without a checkpoint of lost weights.
-        """
+        """Keep a step's line. Returns why the run is to stop, where a monitor says so."""
         self._store.write(line)
         self.lines.append(line)
         for copy in self.copies:
@@ -53,10 +50,7 @@ class Journal:
                 store.write(asdict(alarm))
             if alarm.reaction == "warn":
                 self._on_alarm(alarm)
-        reasons = {a.monitor: f"The monitor {a.monitor!r} stopped the run. {a.text}" for a in raised if a.reaction == "stop"}
-        if "nonfinite" in reasons:
-            raise RunStopped(reasons["nonfinite"])
-        return "\n".join(reasons.values()) or None
+        return "\n".join(f"The monitor {a.monitor!r} stopped the run. {a.text}" for a in raised if a.reaction == "stop") or None
 
 
 @contextmanager
@@ -100,7 +94,7 @@ def warn(alarm: Alarm) -> None:
 
 def read_lines(path: Path) -> list[Line]:
     """The lines of a log in order; none where there is no file. Raises DataError for a broken one."""
-    return [line for _, line in scan(path)] if path.exists() else []
+    return list(read_as(path, step_line, "a line of figures")) if path.exists() else []
 
 
 # --- copies ----------------------------------------------------------------------------------------------------

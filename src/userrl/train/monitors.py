@@ -34,7 +34,7 @@ class MonitorConfig:
     window: Count = 5
     """Steps that are averaged; an alarm that was clear for so many may be raised again."""
     nonfinite: Reaction = "stop"
-    """Loss or gradient is no finite number. It stops before a checkpoint, as the weights are lost."""
+    """Loss or gradient is no finite number, so that nothing was learned from the step."""
     overfit: Reaction = "warn"
     """Training goes up while validation falls."""
     overfit_rise: Fraction = 0.02
@@ -53,6 +53,10 @@ class MonitorConfig:
     """Turns that are no valid call."""
     invalid_most: Fraction = 0.2
     """Share of the turns."""
+    full_window: Reaction = "warn"
+    """Episodes that end because the policy's own window is full."""
+    full_window_most: Fraction = 0.1
+    """Share of the episodes."""
     repeated: Reaction = "warn"
     irrelevant: Reaction = "warn"
     multi_part: Reaction = "warn"
@@ -90,31 +94,32 @@ Monitor = Callable[[Sequence[Line], MonitorConfig], Finding | None]
 def alarms(history: Sequence[Line], config: MonitorConfig) -> list[Alarm]:
     """The alarms that the last line raises.
 
-    An alarm that holds on is raised once, at its first line; and again when it comes back after `window` clear lines.
+    An alarm that holds on is raised once, at its first line; and again when it comes back after `window` clear lines. Numbers
+    that are not finite are no state that holds on: they are told of at each line.
     """
     raised = []
     for name, monitor in MONITORS.items():
         reaction: Reaction = getattr(config, name)
         if reaction == "off" or not history or (found := monitor(history, config)) is None:
             continue
-        if not any(monitor(history[:-back], config) for back in range(1, min(config.window, len(history) - 1) + 1)):
+        earlier = range(1, min(config.window, len(history) - 1) + 1) if monitor is not nonfinite else ()
+        if not any(monitor(history[:-back], config) for back in earlier):
             raised.append(Alarm(history[-1]["step"], name, reaction, *found))
     return raised
 
 
 def nonfinite(history: Sequence[Line], config: MonitorConfig) -> Finding | None:
-    """Loss or gradient of the last step is infinite or not a number."""
-    for name in ("loss", "grad_norm", "kl"):
-        value = history[-1].get(name, 0.0)
-        if value is not None and not math.isfinite(value):
-            what = name.replace("_norm", "ient")
-            return Finding(
-                None,
-                None,
-                f"The {what} is {value} at step {history[-1]['step']}; the weights are of no use from here on. Begin anew with a "
-                f"lower --lr.",
-            )
-    return None
+    """Loss, gradient or KL of the last step is infinite or not a number, or the step was undone for what came after it."""
+    line = history[-1]
+    found = {name.replace("_norm", "ient"): line.get(name) for name in ("loss", "grad_norm", "kl")}
+    what = next((f"The {name} is {x}" for name, x in found.items() if x is not None and not math.isfinite(x)), "")
+    if not what and line.get("undone"):
+        what = "After the updates the policy's probabilities are no numbers"
+    if not what:
+        return None
+    left = "Its updates were undone. Go on from before it" if line.get("undone") else "Go on from the newest checkpoint"
+    command = "with the same command, --resume and a lower --lr"
+    return Finding(None, None, f"{what} at step {line['step']}. {left} {command}.")
 
 
 def overfit(history: Sequence[Line], config: MonitorConfig) -> Finding | None:
@@ -123,12 +128,13 @@ def overfit(history: Sequence[Line], config: MonitorConfig) -> Finding | None:
     Beyond chance: the last interval lies below the best mean. Training shares are means of `window` steps, apart.
     """
     tested = [at for at, line in enumerate(history) if "validation" in line]
-    if len(tested) < 2:
+    highest = best(history)
+    if len(tested) < 2 or highest is None:
         return None
-    last, best = tested[-1], max(tested, key=lambda at: validated(history[at])["mean"])
-    now, top = validated(history[last]), validated(history[best])
+    last = tested[-1]
+    now, top = validated(history[last]), validated(highest)
     lines = trained(history[: last + 1])
-    then = [line for line in lines if line["step"] <= max(history[best]["step"], config.window)][-config.window :]
+    then = [line for line in lines if line["step"] <= max(highest["step"], config.window)][-config.window :]
     recent = lines[-config.window :]
     if not then or len(recent) < config.window or recent[0]["step"] <= then[-1]["step"]:
         return None
@@ -139,7 +145,7 @@ def overfit(history: Sequence[Line], config: MonitorConfig) -> Finding | None:
         fall,
         config.overfit_fall,
         f"Validation fell to {now['mean']:.3f} [{now['low']:.3f}, {now['high']:.3f}] at step {history[last]['step']} from "
-        f"{top['mean']:.3f} at step {history[best]['step']}, while training rose by {rise:.3f}: it learns its tasks by heart, or "
+        f"{top['mean']:.3f} at step {highest['step']}, while training rose by {rise:.3f}: it learns its tasks by heart, or "
         f"to please the training's user or judge. Train for fewer --steps, on more tasks, with a lower --lr, or with --kl.",
     )
 
@@ -199,6 +205,20 @@ def invalid(history: Sequence[Line], config: MonitorConfig) -> Finding | None:
     )
 
 
+def full_window(history: Sequence[Line], config: MonitorConfig) -> Finding | None:
+    """Many episodes end before their turn limit, as they fill the policy's window."""
+    recent = [line for line in trained(history) if "full_window" in line][-config.window :]
+    if len(recent) < config.window or (now := mean(recent, "full_window")) <= config.full_window_most:
+        return None
+    return Finding(
+        now,
+        config.full_window_most,
+        f"{now:.0%} of the episodes of the last {config.window} steps filled the policy's window before their end (up to "
+        f"{config.full_window_most:.0%} are fine). They are trained on with what they had earned by then, so long replies cost "
+        f"turns. Lower --max-new or --max-turns, or use a model with a longer window.",
+    )
+
+
 def shift(kind: str, history: Sequence[Line], config: MonitorConfig) -> Finding | None:
     """A sort of wasted action is more frequent than in the run's first steps with the same turn limit."""
     lines = trained(history)
@@ -230,6 +250,7 @@ MONITORS: Mapping[str, Monitor] = {
     "entropy": entropy,
     "zero_variance": zero_variance,
     "invalid": invalid,
+    "full_window": full_window,
     **{kind: partial(shift, kind) for kind in KINDS},
 }
 
@@ -237,6 +258,12 @@ MONITORS: Mapping[str, Monitor] = {
 def trained(history: Iterable[Line]) -> list[Line]:
     """The lines of training steps: without one that holds only the validation before the first."""
     return [line for line in history if line["step"] > 0]
+
+
+def best(history: Iterable[Line]) -> Line | None:
+    """The line with the best validation: the greatest mean share, of equal ones the earliest. None without a validation."""
+    tested = [line for line in history if "validation" in line]
+    return max(tested, key=lambda line: validated(line)["mean"], default=None)
 
 
 def validated(line: Line) -> Mapping[str, float]:

@@ -10,7 +10,7 @@ from userrl.agents.policy import Policy, PolicyAgent
 from userrl.config import AtLeast0, Count, Whole
 from userrl.core import INVALID, Cast, Episode
 from userrl.errors import ConfigError
-from userrl.evaluate.metrics import action_mix, share
+from userrl.evaluate.metrics import action_mix, share, share_bounds
 from userrl.evaluate.run import chosen_tasks
 from userrl.evaluate.statistics import Interval, combined_interval, mean_interval
 from userrl.gyms.base import make, rules_for
@@ -110,10 +110,11 @@ def results(episodes: Iterable[Episode]) -> dict[str, Any]:
     good = [e for e in episodes if e.stop != "error"]
     by = {gym: [e for e in good if e.task.gym == gym] for gym in dict.fromkeys(e.task.gym for e in good)}
     columns = [([share(e) for e in held], [e.task.id for e in held]) for held in by.values()]
-    intervals = [mean_interval(*column) for column in columns]
+    within = [share_bounds(gym) for gym in by]
+    intervals = [mean_interval(*column, within=bounds) for column, bounds in zip(columns, within, strict=True)]
     rewards = [sum(sum(e.rewards) for e in held) / len(held) for held in by.values()]
     return {
-        "share": _bounds(intervals[0] if len(by) == 1 else combined_interval(columns, [1 / len(by)] * len(by))),
+        "share": _bounds(intervals[0] if len(by) == 1 else combined_interval(columns, [1 / len(by)] * len(by), 0, within)),
         "reward": sum(rewards) / len(rewards),
         "invalid": invalid(good),
         "mix": action_mix(good),
