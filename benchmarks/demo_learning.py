@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from userrl.evaluate.metrics import share
-from userrl.evaluate.statistics import Interval, mean_interval, paired_interval
+from userrl.evaluate.statistics import RATE, Interval, mean_interval, paired_interval
 from userrl.store import read
 
 BEFORE, AFTER, SHUFFLED = "after-SFT", "after-GRPO", "after-GRPO-wrong-opening"
@@ -52,7 +52,7 @@ def pooled(folders: list[Path], agent: str) -> dict[str, float]:
 
 def difference(after: dict[str, float], before: dict[str, float]) -> Interval:
     both = [task for task in before if task in after]
-    return paired_interval([after[t] for t in both], [before[t] for t in both], both)
+    return paired_interval([after[t] for t in both], [before[t] for t in both], both, within=RATE)
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def main() -> None:
     best = max(WITHOUT_SKILL, key=lambda name: sum(means[name].values()))
     print(f"{len(folders)} seeds, {len(means[AFTER])} held-out tasks; share of the reachable reward [95%]")
     for name, of_task in means.items():
-        print(f"  {name:26s} {mean_interval(list(of_task.values()), list(of_task))}")
+        print(f"  {name:26s} {mean_interval(list(of_task.values()), list(of_task), within=RATE)}")
     passed = []
     for seed, folder in zip(args.seeds, folders, strict=True):
         gain = difference(shares(folder, AFTER), shares(folder, BEFORE))

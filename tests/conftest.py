@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session", autouse=True)
 def _nothing_imported(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """No official data that this machine's user may have imported."""
+    """No official data that this machine's user may have imported, and no tasks that it has made."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("USERRL_DATA", str(tmp_path_factory.mktemp("userrl-data")))
+        patch.setenv("USERRL_CACHE", str(tmp_path_factory.mktemp("userrl-cache")))
         yield
 
 

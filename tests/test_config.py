@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pytest
 
 from userrl.collect.run import CollectJob
-from userrl.config import Above0, Count, Fraction, as_dict, resolve
+from userrl.config import Above0, Count, Fraction, as_dict, pairs, resolve
 from userrl.errors import ConfigError, UnknownName
 from userrl.evaluate.run import EvalJob
 
@@ -54,6 +54,12 @@ def test_a_flag_changes_one_entry_of_a_free_table_and_leaves_the_others(tmp_path
     assert from_file(tmp_path, text, {"tuning.rules.penalty": 0.1}).tuning.rules == {"compat": "userrl", "penalty": 0.1}
 
 
+@pytest.mark.parametrize("value", ['"3"', "3.0", "true"])
+def test_a_number_is_not_taken_from_a_text_or_another_kind(value: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"tuning\.steps is .*valid integer"):
+        from_file(tmp_path, f'model = "m"\n[tuning]\nsteps = {value}\n')
+
+
 def test_a_job_cannot_be_changed_afterwards() -> None:
     with pytest.raises(FrozenInstanceError):
         resolve(Job, flags={"model": "m"}).model = "n"  # type: ignore[misc]
@@ -66,7 +72,7 @@ def test_a_job_cannot_be_changed_afterwards() -> None:
         ('model = "m"\n[tuning]\nlearning = 1', r"No setting in .*job\.toml, table \[tuning\], named 'learning'"),
         ('model = "m"\n[tuning]\nstep = 1', r"table \[tuning\], named 'step'\. Did you mean 'steps'\?"),
         ('model = "m"\n[tunings]\nsteps = 1', r"named 'tunings'\. Did you mean 'tuning'\?"),
-        ('model = "m"\nsteps = 1', r"No setting in .*job\.toml named 'steps'"),
+        ('model = "m"\nsteps = 1', r"No setting in .*job\.toml named 'steps'\. It belongs into the table \[tuning\]\."),
     ],
 )
 def test_an_unknown_setting_names_its_near_misses(tmp_path: Path, text: str, said: str) -> None:
@@ -131,3 +137,22 @@ def test_a_table_given_in_part_keeps_the_jobs_own_defaults_for_the_rest() -> Non
 
     job = resolve(DemoJob, None, {"sft.steps": 7})
     assert (job.sft.steps, job.sft.lr, job.grpo) == (7, DemoJob().sft.lr, DemoJob().grpo)
+
+
+def test_words_of_an_option_are_a_table() -> None:
+    assert pairs("--mix", ["a=1", "b=x=y", "c="], "GYM=WEIGHT") == {"a": "1", "b": "x=y", "c": ""}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a=1", "b=3", "a=2"], "--mix is given twice for 'a': a=1 and a=2. Give one of the two."),
+        (["a=1", "a=1"], "--mix is given twice for 'a': a=1 and a=1. Give one of the two."),
+        (["a"], "--mix is 'a'; expected GYM=WEIGHT."),
+        (["=1"], "--mix is '=1'; expected GYM=WEIGHT."),
+    ],
+)
+def test_a_word_without_a_key_and_a_key_given_twice_are_refused(words: list[str], said: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        pairs("--mix", words, "GYM=WEIGHT")
+    assert str(error.value) == said

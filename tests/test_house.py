@@ -62,12 +62,13 @@ def step_of(room: str) -> int:
 
 
 def modules() -> dict[str, Path]:
-    """Module name -> file, without the package's own `__init__`."""
+    """Module name -> file, without the package's own `__init__` and `__main__`."""
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
         found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    found.pop("userrl", None)
+    for own in ("userrl", "userrl.__main__"):
+        found.pop(own, None)
     return found
 
 

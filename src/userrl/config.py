@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -18,13 +18,13 @@ from userrl.errors import ConfigError, UnknownName
 
 T = TypeVar("T")
 
-Count = Annotated[int, Field(ge=1)]
-Whole = Annotated[int, Field(ge=0)]
-AtLeast0 = Annotated[float, Field(ge=0)]
-Above0 = Annotated[float, Field(gt=0)]
-Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-"""Ranges of numbers, for the fields of jobs; `resolve` keeps them."""
+Count = Annotated[int, Field(ge=1, strict=True)]
+Whole = Annotated[int, Field(ge=0, strict=True)]
+AtLeast0 = Annotated[float, Field(ge=0, strict=True)]
+Above0 = Annotated[float, Field(gt=0, strict=True)]
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+Fraction = Annotated[float, Field(ge=0, le=1, strict=True)]
+"""Ranges of numbers, for the fields of jobs; `resolve` keeps them, and takes no text for a number."""
 
 
 def resolve(
@@ -66,6 +66,25 @@ def resolve(
         raise ConfigError(f"{where}: {name} is {first['input']!r:.60}: {first['msg']}.") from None
 
 
+def pairs(option: str, words: Iterable[str], form: str) -> dict[str, str]:
+    """The words "key=value" of an option that may be given more than once, as a table.
+
+    Args:
+        form: what a word looks like, for the message: "GYM=WEIGHT".
+
+    Raises ConfigError for a word of another form, and for a key that is given twice.
+    """
+    found: dict[str, str] = {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        if not (key and equals):
+            raise ConfigError(f"{option} is {word!r}; expected {form}.")
+        if key in found:
+            raise ConfigError(f"{option} is given twice for {key!r}: {key}={found[key]} and {word}. Give one of the two.")
+        found[key] = value
+    return found
+
+
 def as_dict(job: Any) -> dict[str, Any]:
     """A job as JSON values."""
     value: dict[str, Any] = TypeAdapter(type(job)).dump_python(job, mode="json")
@@ -104,6 +123,9 @@ def _check_names(job: type[Any], values: Mapping[str, Any], where: str, table: s
     hints = get_type_hints(job)
     known = [f.name for f in dataclasses.fields(job)]
     for name, value in values.items():
+        if name not in known and not table and (homes := [home for home, names in _tables(job).items() if name in names]):
+            places = " or ".join(f"[{home}]" for home in homes)
+            raise UnknownName(f"setting in {where}", name, (), f"It belongs into the table {places}.")
         if name not in known:
             raise UnknownName(f"setting in {where}{f', table [{table}],' if table else ''}", name, known)
         if dataclasses.is_dataclass(hints[name]):

@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
-Stop = Literal["running", "done", "turn_limit", "error"]
+Stop = Literal["running", "done", "turn_limit", "window", "error"]
+"""How an episode ended. window: the agent's own context window is full, which is its limit and no failure."""
 DEFAULT_MAX_TURNS = 16
 """Turns of an episode in training and evaluation (UserRL, arXiv 2509.19736, section 4)."""
 
@@ -163,7 +164,7 @@ class Query(Generic[R]):
     name: str
     """"<gym>.<what>", e.g. "intention.addressed"."""
     reply: type[R]
-    """A pydantic model class."""
+    """A pydantic model class. Its validators may look at the facts (pydantic's validation context), beyond its JSON schema."""
     template: str
     """Text with `$name` slots for facts (`string.Template` syntax), filled in one pass."""
     facts: Mapping[str, Any]

@@ -8,9 +8,11 @@
     ├── StoreError           records cannot be written or read (full disk, read-only folder)
     │   └── RunBusy          another process is at work on the run in a folder
     ├── MissingExtra         an optional package is needed; carries the pip line
+    ├── GymError             the code of a gym raises something of its own: a bug, never an episode's failure
     ├── EpisodeOver          a turn was asked of an episode that has ended
+    ├── WindowFull           the agent's own window is full: ends the episode, which keeps what it has earned
     ├── RunStopped           a run gave up; says what is kept and how to go on
-    │   └── BudgetSpent      the next call would go beyond --max-usd or --max-tokens
+    │   └── BudgetSpent      the next call could go beyond --max-usd or --max-tokens
     └── SeatError            agent, user or judge failed: ends the episode as an error, never as a reward
         ├── ReplyError       a reply did not fit what was asked, also after one repair turn
         ├── DeadlinePassed   a turn or an episode took longer than it may
@@ -25,6 +27,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from traceback import walk_tb
 from typing import Any
 
 
@@ -38,7 +41,9 @@ class UnknownName(UserRLError, LookupError):
     def __init__(self, what: str, name: str, known: Iterable[str], hint: str = "") -> None:
         names = sorted(known)
         near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        if near:
+        if hint and not names:
+            tail = ""
+        elif near:
             tail = f" Did you mean {' or '.join(repr(n) for n in near)}?"
         elif len(names) <= 12:
             tail = f" Known: {', '.join(names) or 'none'}."
@@ -78,8 +83,16 @@ class MissingExtra(UserRLError, ImportError):
         )
 
 
+class GymError(UserRLError):
+    """The code of a gym cannot be loaded or crashed: a bug of the gym, which no episode records."""
+
+
 class EpisodeOver(UserRLError):
     """A turn was asked of an episode that has ended."""
+
+
+class WindowFull(UserRLError):
+    """An episode fills the context window of the agent that plays it: a limit of the agent, not a failure of a part."""
 
 
 class RunStopped(UserRLError):
@@ -87,7 +100,7 @@ class RunStopped(UserRLError):
 
 
 class BudgetSpent(RunStopped):
-    """The next call would go beyond a run's budget of money or tokens."""
+    """The next call could go beyond a run's budget of money or tokens."""
 
 
 class SeatError(UserRLError):
@@ -107,12 +120,28 @@ class EndpointError(SeatError):
 
     usage: Any = None
     """An `llm.Usage` where an answer came that took tokens and could not be used."""
+    lost = 0
+    """Tries whose answer broke off or came too late, which may have been paid for."""
     shared = False
     """The call was another one's, which counts it."""
 
 
 class EndpointRefused(EndpointError):
     """An endpoint's answer that no retry will change."""
+
+
+def crash(error: BaseException, module: str) -> str:
+    """An exception and where it came out of a package: the last line there that was being run, and in which function.
+
+    As in: ZeroDivisionError: division by zero (FILE, line 50, in step). Without a place where no line there was run.
+    """
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{type(error).__name__}: {error.msg} ({error.filename}, line {error.lineno})"
+    said = f"{type(error).__name__}: {error}"[:300]
+    for frame, line in reversed(list(walk_tb(error.__traceback__))):
+        if f"{frame.f_globals.get('__name__')}.".startswith(f"{module}."):
+            return f"{said} ({frame.f_code.co_filename}, line {line}, in {frame.f_code.co_name})"
+    return said
 
 
 @contextmanager

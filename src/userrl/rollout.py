@@ -12,7 +12,17 @@ from typing import Any, TypeVar
 from userrl.calls import FILE as REPLIES
 from userrl.calls import Calls
 from userrl.core import DEFAULT_MAX_TURNS, INVALID, Action, Agent, Cast, Episode, Judge, Place, Query, Task, User
-from userrl.errors import ConfigError, DeadlinePassed, EndpointRefused, EpisodeOver, RunStopped, SeatError, UserRLError, boundary
+from userrl.errors import (
+    ConfigError,
+    DeadlinePassed,
+    EndpointRefused,
+    EpisodeOver,
+    RunStopped,
+    SeatError,
+    UserRLError,
+    WindowFull,
+    boundary,
+)
 from userrl.gyms.base import Gym, gym_of, rules_for
 from userrl.store import Entry, Records, RunFolder
 
@@ -69,8 +79,9 @@ async def play(
     """Play an episode from where it stands to its end.
 
     A failing agent, user or judge ends it with `stop="error"` and the cause: data, never a reward; so does a turn or
-    an episode that takes longer than it may. Any other exception is a bug and passes. `EndpointRefused` passes too,
-    as retrying the next task cannot help.
+    an episode that takes longer than it may. An agent whose own window is full (`WindowFull`) has reached its limit: the
+    episode ends with `stop="window"` and keeps what it has earned. Any other exception is a bug and passes.
+    `EndpointRefused` passes too, as retrying the next task cannot help.
 
     Args:
         on_turn: called with the episode after each turn; what it raises ends play.
@@ -91,6 +102,8 @@ async def play(
         raise
     except SeatError as error:
         return episode.fail(str(error))
+    except WindowFull:
+        return replace(episode, stop="window")
     return episode
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, overload
+from typing import Any, NamedTuple, Self, TypeVar, overload
 
 from pydantic_core import from_json, to_json
 
@@ -25,6 +25,8 @@ from userrl.errors import DataError, ResumeError, RunBusy, StoreError
 
 if sys.platform != "win32":
     import fcntl
+
+T = TypeVar("T")
 
 Record = dict[str, Any]
 Migrations = Mapping[int, Callable[[Record], Record]]
@@ -102,16 +104,27 @@ def migrated(record: Record, newest: int, migrations: Migrations) -> Record:
 
 def read(path: Path) -> Iterator[Episode]:
     """The episodes of a file. A torn last line (a crash) is passed over; any other broken line raises DataError."""
+    return read_as(path, from_record, "an episode record")
+
+
+def read_as(path: Path, of: Callable[[Record], T], what: str) -> Iterator[T]:
+    """The lines of a file of any records, each as `of` takes it; what is broken as in `read`.
+
+    Args:
+        of: raises KeyError, TypeError or ValueError for a record that does not fit.
+        what: it is, for the message.
+    """
     for number, _, line, whole in _lines(path):
         try:
-            yield from_record(_parsed(line))
+            found = of(_parsed(line))
         except (KeyError, TypeError, ValueError) as error:
             if not whole:
                 return
             detail = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
             raise DataError(
-                f"{path}, line {number}: not an episode record: {detail}. Nothing was changed; mend or remove the line."
+                f"{path}, line {number}: not {what}: {detail}. Nothing was changed; mend or remove the line."
             ) from error
+        yield found
 
 
 def scan(path: Path) -> Iterator[tuple[int, Record]]:
@@ -343,10 +356,7 @@ class RunFolder:
         self._lock = _lock(path)
         saved = path / "config.json"
         if saved.exists():
-            if not resume:
-                raise StoreError(
-                    f"{path} already holds a run. Add --resume to go on with it, or choose another folder with --out."
-                )
+            check_free(path, resume=resume)
             try:
                 before = settings(path)
             except DataError as error:
@@ -379,6 +389,12 @@ class RunFolder:
     def write_json(self, name: str, value: Any) -> Path:
         """Write a file whole or not at all."""
         return write_whole(self.path / name, json.dumps(value, indent=2).encode() + b"\n")
+
+
+def check_free(folder: Path, *, resume: bool) -> None:
+    """Raises StoreError where a folder holds a run that is not to be gone on with."""
+    if not resume and (folder / "config.json").exists():
+        raise StoreError(f"{folder} already holds a run. Add --resume to go on with it, or choose another folder with --out.")
 
 
 class _Lock:

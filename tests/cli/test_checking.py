@@ -3,14 +3,16 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from userrl.cli.scaffold import new_gym
 from userrl.evaluate.conformance import Report
-from userrl.gyms.base import find
+from userrl.gyms.base import find, known
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -126,5 +128,54 @@ def test_the_bias_of_every_estimator_is_measured_and_printed(cli: Callable[..., 
     assert done.code == 0
     rows = [line.split() for line in done.out.splitlines()]
     assert ["estimator", "credit", "verdict", "bias", "factor", "rest"] in rows
-    assert ["rloo", "equalized", "unbiased"] in [row[:3] for row in rows]
+    assert ["rloo", "equalized", "no", "bias"] in [row[:4] for row in rows], "so few do not show that it is unbiased"
     assert ["mt_grpo", "(none)", "biased"] in [row[:3] for row in rows]
+
+
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> Path:
+    """A gym "mine" with a line more at the begin of `step`; where its rules are."""
+    rules = new_gym("mine", tmp_path / "mine", "ask") / "src" / "userrl_mine" / "__init__.py"
+    step = "        return self.resolve(episode, action) if"
+    rules.write_text(rules.read_text("utf-8").replace(step, f"        {line}\n{step}"), "utf-8")
+    monkeypatch.syspath_prepend(rules.parents[1])
+    monkeypatch.setitem(known(), "mine", "userrl_mine")
+    return rules
+
+
+@pytest.fixture
+def forgotten() -> Iterator[None]:
+    yield
+    for name in ("userrl_mine", "userrl_mine.scripted"):
+        sys.modules.pop(name, None)
+    find.cache_clear()
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_crash_in_a_gym_is_told_once_with_its_line_and_how_often(
+    cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = broken(tmp_path, monkeypatch, "1 / 0")
+    at = rules.read_text("utf-8").splitlines().index("        1 / 0") + 1
+    where = f"ZeroDivisionError: division by zero ({rules}, line {at}, in step)"
+    done = cli("check", "gyms", "mine")
+    assert done.code == 1
+    [failure, unseen] = [line for line in done.out.splitlines() if line.startswith("  ")]
+    assert re.fullmatch(rf"  expert on task \S+: crashed with {re.escape(where)} \(\d+ times, this is the first\)", failure)
+    assert "no turn was labeled 'asked', 'repeated'" in unseen
+    done = cli("eval", "mine", "--tasks", "1", "--out", "run")
+    assert (done.code, done.err.count("\n")) == (1, 3)
+    assert f"Error: Gym 'mine' crashed with {where}. Mend it; `userrl check gyms mine` looks for more." in done.err
+    assert "USERRL_DEBUG=1 before the command shows the whole traceback." in done.err
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_gym_that_cannot_be_loaded_fails_its_check_and_no_other(
+    cli: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = broken(tmp_path, monkeypatch, "x = (")
+    done = cli("check", "gyms", "mine", "persuade")
+    assert done.code == 1
+    assert f"Gym 'mine' cannot be loaded: SyntaxError: '(' was never closed ({rules}, line " in done.out
+    assert re.search(r"^persuade: .*: ok$", done.out, re.MULTILINE)
+    assert done.out.splitlines()[-1] == "1 of 2 gyms passed"
+    assert cli("gyms").code == 0

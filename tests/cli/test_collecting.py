@@ -51,15 +51,48 @@ def test_another_choice_is_made_of_the_same_episodes_in_a_mixture(collected: Any
     assert done.out.splitlines()[-1] == "Next: userrl sft train --data runs/best"
 
 
+def test_where_most_episodes_were_duplicates_the_actions_are_shown_before_and_after(cli: Cli) -> None:
+    command = ("sft", "collect", "intention", "--tasks", 6, "--attempts", 4, "--max-turns", 3)
+    done = cli(*command, "--near", 0.3)
+    assert done.code == 0 and "Most episodes were left out as duplicates" in done.out
+    assert "intention, all" in done.out and "intention, kept" in done.out and "--near 0 keeps duplicates" in done.err
+    again = cli(*command, "--near", 0, "--out", "runs/all")
+    assert again.code == 0 and "intention, kept" not in again.out
+
+
 def test_a_mixture_that_cannot_be_read_is_one_error(collected: Any, refused: Callable[..., str]) -> None:
     assert refused("sft", "select", "--mix", "intention").startswith("Error: --mix is 'intention'; expected GYM=WEIGHT")
     assert "Did you mean" not in refused("sft", "select", "--mix", "turtle=1")
     assert "mix.intention is inf" in refused("sft", "select", "--mix", "intention=inf")
+    twice = refused("sft", "select", "--mix", "intention=1", "--mix", "intention=2")
+    assert twice.startswith("Error: --mix is given twice for 'intention': intention=1 and intention=2.")
 
 
 def test_where_nothing_is_kept_training_is_not_proposed(cli: Cli) -> None:
-    done = cli("sft", "collect", "intention", "--agent", "expert", "--tasks", 1, "--split", "test", "--out", "runs/test")
+    done = cli("sft", "collect", "intention", "--tasks", 1, "--split", "test", "--play-held-out", "--out", "runs/test")
     assert done.code == 0 and "Kept 0" in done.out and "1 on held-out tasks" in done.out and "Next" not in done.out
+
+
+def test_tasks_like_held_out_ones_are_told_of_before_play_and_not_played(cli: Cli, tmp_path: Path) -> None:
+    """The second training task of telepathy is like a held-out one."""
+    command = ("sft", "collect", "telepathy", "--tasks", 4, "--attempts", 2, "--max-turns", 2)
+    done = cli(*command, "--out", "runs/a")
+    assert done.code == 0
+    first, *later = done.err.splitlines()
+    assert first.startswith("Not played: 1 task of telepathy, held out or like a held-out one (such as telepathy-")
+    assert first.endswith("; --play-held-out plays them all the same.") and any("  6/6" in line for line in later)
+    [line] = (tmp_path / "runs" / "a" / "not_played.jsonl").read_text("utf-8").splitlines()
+    one = json.loads(line)
+    assert one["gym"] == "telepathy" and one["why"] == "held-out hidden" and one["like"] != one["task"]
+    assert "; not played 1 task, held out or like one that is" in done.out
+    assert one["task"] not in {e.task.id for e in read(tmp_path / "runs" / "a" / "episodes.jsonl")}
+    assert "tasks not" in cli("sft", "report", "runs/a").out
+    kept = (tmp_path / "runs" / "a" / "selected.jsonl").read_bytes()
+
+    done = cli(*command, "--play-held-out", "--out", "runs/b")
+    assert "Not played" not in done.err and any("  8/8" in line for line in done.err.splitlines())
+    assert "2 on held-out tasks" in done.out and not (tmp_path / "runs" / "b" / "not_played.jsonl").exists()
+    assert (tmp_path / "runs" / "b" / "selected.jsonl").read_bytes() == kept, "the same data, for fewer episodes"
 
 
 @pytest.mark.filterwarnings("default")  # torch's and transformers' own

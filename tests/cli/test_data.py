@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import official_folder
-from userrl.gyms.base import find, known
+from userrl.gyms.base import find, known, sets_in_room
 
 
 @pytest.fixture(autouse=True)
@@ -144,3 +144,76 @@ def test_tau_bench_is_imported_and_its_tasks_are_listed(cli: Any, data_home: Pat
 
 def test_a_folder_without_tau_bench_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
     assert "cannot be read" in refused("data", "import", "tau-bench", tmp_path)
+
+
+ROW = '{{"id": "{}", "prompt": "{}", "hidden": {{}}}}\n'
+TWICE = [
+    (ROW.format("a", "p"), "task 'a' is in the split 'test', too."),
+    (ROW.format("a", "another"), "task 'a' is in the split 'test', too."),
+    (ROW.format("c", "p"), "task 'c' has another id, but else is 'a', which is in the split 'test', too."),
+]
+
+
+@pytest.mark.parametrize(("row", "problem"), TWICE)
+def test_a_task_in_two_splits_is_named_and_not_recorded(
+    cli: Any, refused: Callable[..., str], own_gym: Callable[..., Path], row: str, problem: str
+) -> None:
+    tasks = own_gym(ROW.format("a", "p"), ROW.format("b", "q"))
+    assert cli("data", "record", "own").code == 0
+    before = (tasks / "manifest.json").read_bytes()
+    (tasks / "train.jsonl").write_text(row + ROW.format("z", "z"), "utf-8")
+    said = refused("data", "record", "own")
+    assert f"own/train: {problem}" in said
+    assert "Nothing was recorded." in said
+    assert (tasks / "manifest.json").read_bytes() == before
+
+
+def test_a_task_that_came_into_two_recorded_splits_fails_the_check_unless_the_manifest_allows_it(
+    cli: Any, own_gym: Callable[..., Path]
+) -> None:
+    tasks = own_gym(ROW.format("a", "p"))
+    (tasks / "small.jsonl").write_text(ROW.format("b", "q"), "utf-8")
+    assert cli("data", "record", "own").code == 0
+    manifest = json.loads((tasks / "manifest.json").read_text("utf-8"))
+    same = {name: manifest["sets"]["test"][name] for name in ("count", "sha256")}
+    manifest["sets"]["small"] |= same
+    (tasks / "small.jsonl").write_bytes((tasks / "test.jsonl").read_bytes())
+
+    def check() -> Any:
+        (tasks / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+        sets_in_room.cache_clear()
+        return cli("data", "check", "own")
+
+    done = check()
+    assert done.code == 1
+    assert "own/small: task 'a' is in the split 'test', too." in done.out
+    assert 'give the entry of \'small\' in the manifest "overlaps": ["test"]' in done.out
+    assert done.out.splitlines()[-1] == "1 of 2 task sets are whole"
+    manifest["sets"]["small"]["overlaps"] = ["test"]
+    assert check().code == 0
+    assert cli("data", "record", "own").code == 0
+    assert json.loads((tasks / "manifest.json").read_text("utf-8")) == manifest
+
+
+def test_a_file_of_tasks_that_the_manifest_does_not_name_fails_the_check_and_is_recorded(
+    cli: Any, own_gym: Callable[..., Path]
+) -> None:
+    tasks = own_gym(ROW.format("a", "p"))
+    cli("data", "record", "own")
+    (tasks / "validation.jsonl").write_text(ROW.format("v", "p v"), "utf-8")
+    done = cli("data", "check", "own")
+    assert done.code == 1
+    assert "validation.jsonl is not in the manifest, so no command sees it. Add it with `userrl data record own`." in done.out
+    assert done.out.splitlines()[-1] == "1 of 2 task sets are whole"
+    done = cli("data", "record", "own")
+    assert "own/validation: new; say its license and source in " in done.out
+    entry = json.loads((tasks / "manifest.json").read_text("utf-8"))["sets"]["validation"]
+    assert (entry["count"], entry["license"], entry["source"]) == (1, "not chosen yet", "not said yet")
+    assert [task.id for task in find("own").tasks("validation")] == ["v"]
+    assert cli("data", "check", "own").code == 0
+
+
+def test_a_new_split_may_not_take_the_name_of_an_imported_one(refused: Callable[..., str], own_gym: Callable[..., Path]) -> None:
+    tasks = own_gym(ROW.format("a", "p"))
+    (tasks / "official-test.jsonl").write_text(ROW.format("v", "v"), "utf-8")
+    assert "names with official- are for imported splits; rename it" in refused("data", "record", "own")

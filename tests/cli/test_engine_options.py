@@ -1,6 +1,7 @@
 """What bounds, estimates, shares and replays a run, as a person would type it, with models behind a server on loopback."""
 
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -76,17 +77,20 @@ def test_a_dry_run_estimates_each_chair_asks_nobody_and_writes_nothing(cli: Cli,
     lines = done.out.splitlines()
     assert lines[0].rstrip() == "Estimate for 4 episodes"
     for name, model in (("agent", "a"), ("user", "u"), ("judge", "j")):
-        [line] = [line for line in lines if line.startswith(f"{name} ")]
-        assert line.split()[1] == model
-        assert 2 <= int(line.split()[2]) <= 8  # calls: at most one a turn
-        assert line.split()[-1] == "0.00"
+        [at] = [i for i, line in enumerate(lines) if line.startswith(f"{name} ")]
+        least, most = lines[at].split(), lines[at + 1].split()
+        assert least[:3] == [name, model, "least"] and most[0] == "most"
+        assert 2 <= int(least[3]) <= int(most[1]) <= 8  # calls: at most one a turn
+        assert least[-1] == most[-1] == "0.00"
+    assert max(map(len, lines)) <= 80
     assert "Bound a run with --max-usd or --max-tokens." in done.out
     assert not (tmp_path / "run").exists()
 
 
 def test_a_dry_run_says_where_a_price_is_unknown(cli: Cli) -> None:
     done = cli(*command("http://127.0.0.1:9/v1", "--dry-run"))
-    assert done.out.count("unknown") == 3
+    assert sum(line.rstrip().endswith("  unknown") for line in done.out.splitlines()) == 6
+    assert "set usd_read and usd_written (dollars a million tokens) in [endpoints.agent]" in squeezed(done.out)
 
 
 def test_a_dry_run_without_models_says_that_nothing_is_paid_for(cli: Cli, tmp_path: Path) -> None:
@@ -142,6 +146,26 @@ def test_a_budget_of_dollars_stops_the_run_at_its_price(
     assert episodes(tmp_path) == whole
     assert "all 24 9,600 1,200 2.16" in squeezed(done.out)
     assert "mean reward 0.000, $2.16" in done.err
+
+
+@pytest.mark.parametrize("thought", [2_000, 20_000])
+def test_many_models_that_think_at_once_cost_no_more_than_the_budget_and_the_message_says_what(
+    cli: Cli, refused: Callable[..., str], serve: Serve, tmp_path: Path, thought: int
+) -> None:
+    def thinking(request: Request) -> Response:
+        body = reply(request).body
+        usage = {"prompt_tokens": len(json.dumps(request.body)) // 4, "completion_tokens": thought + 100 * (request.number % 9)}
+        return Response({**body, "usage": usage}, delay_s=0.001 * (request.number % 5))
+
+    config, budget = job(tmp_path, usd_read=1.0, usd_written=4.0), thought * 4e-6 * 60
+    many = ("--tasks", 200, "--at-once", 64, "--max-turns", 16, "--config", config, "--max-usd", budget)
+    said = refused(*command(serve(thinking)), *many)
+    rows = json.loads((tmp_path / "run" / "cost.json").read_text("utf-8"))
+    spent = sum(row["usd"] for row in rows)
+    assert 0.8 * budget < spent <= budget
+    assert f"passed: {spent:.4g} are spent, and the next call of the " in said
+    assert {row["price"]["usd_written"] for row in rows} == {4.0}
+    assert sum(1 for _ in replies(tmp_path)) == sum(row["calls"] for row in rows)
 
 
 def test_a_budget_of_dollars_for_a_model_of_unknown_price_is_refused_before_anything_is_asked(
@@ -259,6 +283,28 @@ def test_a_replay_of_what_was_changed_or_never_recorded_says_so(
     assert "The recorded run has no reply of the " in refused("eval", "--replay", "run", "--out", "again")
 
 
+def test_a_replay_names_what_keeps_it_from_being_one(cli: Cli, refused: Callable[..., str], serve: Serve, tmp_path: Path) -> None:
+    assert "nowhere holds no evaluation that can be read: there is no such folder. Name" in refused("eval", "--replay", "nowhere")
+    (tmp_path / "bare").mkdir()
+    assert "it has no config.json. Name" in refused("eval", "--replay", "bare")
+    url = serve(reply)
+    grid = ("--users", f"u@{url},scripted", "--tasks", 1, "--max-turns", 1, "--out", "grid")
+    assert cli("eval", "intention", "--agent", "random", *grid).code == 0
+    assert "it is a grid's, whose runs are in folders below it, such as grid/random/" in refused("eval", "--replay", "grid")
+
+    refused(*command(url, "--max-tokens", 3000))
+    said = refused("eval", "--replay", "run", "--out", "again")
+    assert re.search(r"The run in run is unfinished: \d of 4 episodes have ended\. Go on with it first", said)
+    assert not (tmp_path / "again").exists()
+
+    assert cli(*command(url, "--resume")).code == 0
+    for given in (["intention"], ["--agent", "expert"], ["--tasks", 2], ["--users", "scripted"], ["--dry-run"]):
+        said = refused("eval", *given, "--replay", "run", "--out", "again")
+        name = "the gyms" if given == ["intention"] else str(given[0])
+        assert f"with its own settings; leave out {name}." in said
+    assert cli("eval", "--replay", "run", "--out", "again", "--at-once", 1, "--json").code == 0
+
+
 def test_a_replay_counts_the_episodes_that_came_out_otherwise(cli: Cli, serve: Serve, tmp_path: Path) -> None:
     cli(*command(serve(reply)))
     file = tmp_path / "run" / "episodes.jsonl"
@@ -334,9 +380,19 @@ def test_no_file_of_a_run_holds_a_key(
         told = {"error": {"message": f"not with {KEY}"}}
         if request.number in (4, 8):
             return Response(told, status=400)
-        return Response(told, status=401) if request.number > 12 else reply(request)
+        if request.number > 12:
+            return Response(told, status=401)
+        body = reply(request).body
+        message = body["choices"][0]["message"]
+        for call in message.get("tool_calls", ()):
+            call["function"]["arguments"] = call["function"]["arguments"].replace("?", f" with {KEY}?")
+        if request.body["model"] == "u":
+            message["content"] = json.dumps({"words": f"Is {KEY} yours?"})
+        return Response({**body, "choices": [{"message": {**message, "reasoning_content": f"The key is {KEY}."}}]})
 
     refused(*command(serve(handler)))
+    assert "with [key]?" in (tmp_path / "run" / "replies.jsonl").read_text("utf-8")
+    assert "Is [key] yours?" in (tmp_path / "run" / "replies.jsonl").read_text("utf-8")
     assert set(sent) == {f"Bearer {KEY}"}
     written = [file for file in (tmp_path / "run").iterdir() if file.is_file()]
     assert {"config.json", "episodes.jsonl", "replies.jsonl", "cost.json"} <= {file.name for file in written}

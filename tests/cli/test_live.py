@@ -98,6 +98,8 @@ def test_without_a_terminal_there_are_plain_lines(
     monkeypatch.setattr(show, "PLAIN_EVERY_S", 0.0)
     said = error_stream(False)
     with training("GRPO", 5, tmp_path) as view:
+        assert said.getvalue() == "", "what is refused before it begins stands under no progress"
+        view.begin()
         view.line(line(1))
         view.alarm(ALARM)
         view.line(line(5))
@@ -112,6 +114,7 @@ def test_without_a_terminal_there_are_plain_lines(
 def test_a_terminal_that_cannot_show_curves_gets_a_bar(error_stream: Callable[..., StringIO], tmp_path: Path) -> None:
     said = error_stream(True, _environ={"TERM": "dumb"})
     with training("SFT", 2, tmp_path) as view:
+        view.begin()
         view.line({"step": 2, "loss": 0.25})
     assert "╭" not in said.getvalue()
 
@@ -123,6 +126,7 @@ def test_a_resumed_run_shows_what_was_done_before_and_drops_what_is_done_again(
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(line(step)) + "\n" for step in (1, 2, 3, 4)), "utf-8")
     with training("GRPO", 9, tmp_path) as view:
         assert isinstance(view, live.Curves)
+        view.begin()
         view.line(line(3))
         assert [entry["step"] for entry in view.lines] == [1, 2, 3]
         view.alarm(ALARM)
@@ -136,6 +140,7 @@ import sys
 from pathlib import Path
 from userrl.cli.live import training
 with training("GRPO", 40, Path(sys.argv[1])) as view:
+    view.begin()
     for step in range(1, 41):
         tested = {"validation": {"share": {"mean": 0.62, "low": 0.55, "high": 0.70}}} if step % 5 == 0 else {}
         view.line({"step": step, "share": 0.5, "skipped_groups": 1, "entropy": 1 / step, "invalid": 0.0, **tested})

@@ -12,18 +12,26 @@ from typing import Any
 
 import pytest
 
-from userrl.cli.scaffold import FILES, new_gym
+from userrl.cli.scaffold import FILES, QUERIES, Template, new_gym
 from userrl.errors import ConfigError, StoreError
 from userrl.evaluate.conformance import assert_conforms
+from userrl.evaluate.metrics import summarize
 from userrl.gyms.base import find, known
+from userrl.rollout import run as play_all
+from userrl.rollout import starts
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "new-gym.md").read_text("utf-8")
+WAY = (ROOT / "docs" / "first-gym.md").read_text("utf-8")
 
 
 def shown() -> dict[str, str]:
     """Path -> text of the files that the guide shows."""
     return dict(re.findall(r"^`([^`\n]+)`:\n\n```\w+\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL))
+
+
+def commands(page: str) -> list[str]:
+    return [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
 
 
 def install(folder: Path) -> Path:
@@ -80,14 +88,32 @@ def test_a_new_gym_conforms_at_once_whatever_its_name(name: str, tmp_path: Path,
     assert report.turns > report.episodes > report.tasks > 0
 
 
-def test_the_own_test_of_a_new_gym_passes(tmp_path: Path) -> None:
-    folder = new_gym("two_words", tmp_path / "mine")
+def test_a_new_gym_that_asks_conforms_at_once_and_every_label_is_seen(tmp_path: Path, installed: Callable[[Path], None]) -> None:
+    installed(new_gym("help_desk", tmp_path / "mine", "ask"))
+    assert assert_conforms("help_desk").unseen == ()
+
+
+def test_the_questions_of_a_gym_with_its_own_names_for_choices_are_counted(
+    tmp_path: Path, installed: Callable[[Path], None]
+) -> None:
+    installed(new_gym("help_desk", tmp_path / "mine", "ask"))
+    gym = find("help_desk")
+    [summary] = summarize(play_all(starts(gym.tasks("test")), gym.expert(), gym.cast()))
+    assert summary.effort is not None
+    assert (summary.effort.questions, summary.effort.rate) == (3.0, 1.0)
+    assert (summary.effort.within[2], summary.effort.within[4]) == (0.0, 1.0)
+
+
+@pytest.mark.parametrize(("template", "passed"), [("number", "3 passed"), ("ask", "4 passed")])
+def test_the_own_test_of_a_new_gym_passes(template: Template, passed: str, tmp_path: Path) -> None:
+    folder = new_gym("two_words", tmp_path / "mine", template)
     install(folder)
-    assert "3 passed" in run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    assert passed in run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 
 
-def test_a_new_gym_is_clean_by_ruff_and_strict_mypy(tmp_path: Path) -> None:
-    folder = new_gym("two_words", tmp_path / "mine")
+@pytest.mark.parametrize("template", ["number", "ask"])
+def test_a_new_gym_is_clean_by_ruff_and_strict_mypy(template: Template, tmp_path: Path) -> None:
+    folder = new_gym("two_words", tmp_path / "mine", template)
     assert "All checks passed" in run(folder, "-m", "ruff", "check", "--no-cache", ".")
     assert "Success" in run(folder, "-m", "mypy", "--strict", "--cache-dir", os.devnull, "src", "tests")
 
@@ -100,13 +126,18 @@ def test_the_command_says_where_the_gym_is_and_what_to_do_next(cli: Callable[...
     assert "userrl check gyms two_words" in done.out
     files = {str(path.relative_to(tmp_path / "userrl-two-words")) for path in tmp_path.rglob("*") if path.is_file()}
     manifest = "src/userrl_two_words/tasks/manifest.json"
-    assert files == {*(path.replace("{{name}}", "two_words") for path in FILES), manifest}
+    assert files == {
+        *(path.replace("{{name}}", "two_words") for path in FILES),
+        manifest,
+        "src/userrl_two_words/prompts/warmth.md",
+    }
 
 
-def test_no_slot_of_the_template_is_left(tmp_path: Path) -> None:
-    folder = new_gym("two_words", tmp_path / "mine")
+@pytest.mark.parametrize("template", ["number", "ask"])
+def test_no_slot_of_the_template_is_left(template: Template, tmp_path: Path) -> None:
+    folder = new_gym("two_words", tmp_path / "mine", template)
     texts = {path: path.read_text("utf-8") for path in folder.rglob("*") if path.is_file()}
-    assert len(texts) == len(FILES) + 1
+    assert len(texts) == len(FILES) + len(QUERIES[template]) + 1
     assert [str(path) for path, text in texts.items() if "{{" in f"{path}{text}" or "hot_cold" in text] == []
 
 
@@ -152,7 +183,7 @@ def test_the_gym_of_the_guide_is_built_from_its_blocks_and_conforms(tmp_path: Pa
         (tmp_path / path).write_text(text, "utf-8")
     installed(tmp_path)
     report = assert_conforms("hot_cold")
-    assert report.tasks == 4
+    assert report.tasks == 6
 
 
 def test_the_guide_shows_every_file_that_the_command_writes(tmp_path: Path) -> None:
@@ -169,7 +200,7 @@ def test_the_rules_of_the_guide_are_about_forty_lines() -> None:
 def test_the_commands_of_the_guide_exist_and_those_without_a_model_run(
     cli: Callable[..., Any], tmp_path: Path, installed: Callable[[Path], None]
 ) -> None:
-    lines = [line for block in re.findall(r"```sh\n(.*?)```", GUIDE, re.DOTALL) for line in block.splitlines()]
+    lines = commands(GUIDE)
     assert [line.split()[0] for line in lines] == ["userrl", "pip", "userrl", "userrl", "userrl", "userrl"]
     for line in lines:
         program, *args = line.split()
@@ -195,3 +226,27 @@ def test_recording_the_tasks_of_the_guide_anew_changes_nothing(tmp_path: Path) -
     tasks.write_text(broken.splitlines()[0] + "\n", "utf-8")
     run(folder, "-c", RECORD)
     assert json.loads(manifest.read_text("utf-8"))["sets"]["train"]["count"] == 1
+
+
+# --- the way from tickets to a trained agent -------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_way_to_a_trained_agent_can_be_gone_with_all_of_its_commands(
+    cli: Callable[..., Any], tmp_path: Path, installed: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    for path, text in re.findall(r"^`(\w+\.py)`:\n\n```python\n(.*?)^```$", WAY, re.MULTILINE | re.DOTALL):
+        (tmp_path / path).write_text(text, "utf-8")
+    said = {}
+    for line in commands(WAY):
+        program, *args = line.split()
+        if program == "pip":
+            installed(tmp_path / args[-1])
+        elif "http" not in line:
+            done = cli(*args, stdin="ask which light?\nresolve restart\n")
+            assert done.code == 0, line + done.err
+            said[line] = done.out
+    assert len(said) == 12
+    assert "too-early" in said["userrl eval help_desk --agent too_early --out runs/too-early"]
+    assert (tmp_path / "runs" / "rl" / "model").is_dir()

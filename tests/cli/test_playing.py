@@ -37,7 +37,7 @@ def test_a_gym_that_cannot_be_loaded_is_named_and_hides_no_other(
     done = cli("gyms")
     assert done.code == 0
     assert "intention" in done.out
-    assert done.err == "Gym 'broken' cannot be loaded: No module named 'no_such_module_of_ours'\n"
+    assert done.err == "Gym 'broken' cannot be loaded: ModuleNotFoundError: No module named 'no_such_module_of_ours'\n"
 
 
 def test_broken_imported_tasks_are_named_and_hide_no_built_in_ones(

@@ -196,7 +196,7 @@ def test_the_summary_of_an_evaluation_is_read_from_its_episodes() -> None:
     """The cells are the figures of `summarize`, not others."""
     good = episode("intention", Turn(Action("action", "When?"), "Now.", 0.5, label="relevant"), stop="turn_limit", max_turns=1)
     [line] = lines(show.summary_table([("m", s) for s in summarize([good])], ""))[2:]
-    assert line.startswith("0.50 [0.50, 0.50]")
+    assert line.startswith("0.50 [0.01, 0.99]  0.500 [0.013, 0.988]    0% [0, 98]    1.0"), "one task says little"
 
 
 def test_parts_of_a_gyms_tasks_and_an_agent_that_does_nothing_get_lines_of_their_own() -> None:

@@ -1,13 +1,18 @@
 """`userrl sft`, `userrl rl` and what `userrl demo` shows at its end: each command names the next one."""
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from userrl import __version__
 from userrl.cli import collecting, show, training
+from userrl.cli.live import Plain
 from userrl.collect import Left, Selection
 from userrl.collect.select import Why
 from userrl.core import Episode
@@ -33,6 +38,8 @@ RL_JOB = """
 groups = 1
 group_size = 2
 updates = 1
+[validation]
+tasks = 2
 """
 
 
@@ -58,7 +65,7 @@ def test_each_command_names_the_next_until_there_is_a_policy(cli: Callable[..., 
     assert done.code == 0
     assert "sft/model: 1 test task of intention" in done.out
 
-    short = ("--steps", 1, "--max-turns", 1, "--max-new", 2, "--config", "rl.toml")
+    short = ("--steps", 1, "--max-turns", 1, "--max-new", 2, "--validate-every", 1, "--config", "rl.toml")
     done = cli(*next_rl, *short)
     assert done.code == 0
     assert "Policy: runs/rl/model" in done.out
@@ -67,8 +74,17 @@ def test_each_command_names_the_next_until_there_is_a_policy(cli: Callable[..., 
     settings = json.loads((tmp_path / "runs" / "rl" / "config.json").read_text("utf-8"))
     assert settings["endpoints"] == {} and settings["grpo"]["max_new"] == 2
 
-    assert cli(*next_rl, *short, "--resume").code == 0
+    [best] = (line for line in done.out.splitlines() if line.startswith("Best by validation: step 0, share 0.000 ["))
+    assert best.endswith(": runs/sft/model"), "an untrained policy earns nothing before training and after it"
+    assert json.loads((tmp_path / "runs" / "rl" / "results.json").read_text("utf-8"))["kept"] == "last"
+
+    done = cli(*next_rl, *short, "--resume", "--keep", "best")
+    assert done.code == 0 and "Policy: runs/rl/model (of step 0, the best)" in done.out
     assert "is not valid" not in done.err
+    done = cli(
+        "eval", "intention", "--agent", "runs/rl/checkpoints/step-000001", "--tasks", 1, "--max-turns", 1, "--out", "runs/e"
+    )
+    assert done.code == 0
 
 
 def test_nothing_kept_is_told_without_a_table(cli: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,6 +136,134 @@ def test_the_end_of_the_demo_fits_80_columns_and_names_what_was_written(
     for file in ("curve.png", "runs/demo/results.json", "runs/demo/episodes", "runs/demo/sft, runs/demo/grpo"):
         assert f" {file}\n" in out
     assert "1.5 minutes, 1.0 CPU-minutes, at most 512 MB of memory (only the part since" in " ".join(out.split())
+
+
+@pytest.fixture
+def sft_model(cli: Callable[..., Any], tmp_path: Path) -> str:
+    """Folder of a tiny policy, trained on episodes of function."""
+    (tmp_path / "sft.toml").write_text(SFT_JOB, "utf-8")
+    (tmp_path / "rl.toml").write_text(RL_JOB, "utf-8")
+    collect = ("sft", "collect", "function", "--tasks", 4, "--max-turns", 2, "--near", 0, "--out", "runs/experts")
+    assert cli(*collect).code == 0
+    done = cli("sft", "train", "--data", "runs/experts", "--steps", 2, "--config", "sft.toml", "--out", "runs/sft")
+    assert done.code == 0
+    nexts = [line.removeprefix("Next: userrl ") for line in done.out.splitlines() if line.startswith("Next")]
+    assert nexts == ["eval function --agent runs/sft/model", "rl train function --model runs/sft/model"]
+    return "runs/sft/model"
+
+
+SHORT_RL = ("--max-turns", 1, "--max-new", 2, "--config", "rl.toml")
+
+
+@pytest.mark.filterwarnings("default")
+def test_an_interrupted_reinforcement_says_after_which_step_it_goes_on(
+    cli: Callable[..., Any], sft_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("rl", "train", "function", "--model", sft_model, "--steps", 3, "--save-every", 3, *SHORT_RL)
+    plain = Plain.line
+
+    def interrupt(self: Plain, line: Any) -> None:
+        plain(self, line)
+        if line["step"] == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Plain, "line", interrupt)
+    # a test run in the background of a shell inherits an ignored SIGINT, which a person's terminal never has
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        done = cli(*command)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert done.code == 130 and "go on with the same command and --resume" in done.err
+    assert [path.name for path in (tmp_path / "runs" / "rl" / "checkpoints").iterdir()] == ["step-000002"]
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    done = cli(*command, "--resume")
+    assert done.code == 0 and "Going on after step 2 of 3." in done.err
+    steps = [json.loads(line)["step"] for line in (tmp_path / "runs" / "rl" / "train.jsonl").read_text("utf-8").splitlines()]
+    assert steps == [1, 2, 3]
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_run_that_is_refused_shows_no_progress_and_one_that_never_leaves_its_warm_up_is_told_so(
+    cli: Callable[..., Any], sft_model: str
+) -> None:
+    command = ("rl", "train", "function", "--model", sft_model, "--steps", 4, *SHORT_RL)
+    done = cli(*command, "--group-size", 1)
+    assert done.code == 1 and "group_size is 1" in done.err and "GRPO  0/4" not in done.err
+    done = cli(*command, "--group-size", 1, "--warmup", 10)
+    assert "the warm-up takes 10 of 4 steps, so the learning rate ends at 0.00016 of 0.0004. Lower --warmup." in done.err
+    done = cli("sft", "train", "--data", "runs/nowhere", "--steps", 3)
+    assert done.code == 1 and "SFT  0/3" not in done.err
+    assert cli("eval", "intention", "--tasks", 1, "--max-turns", 1).code == 0
+    done = cli("eval", "intention", "--tasks", 1, "--max-turns", 1)
+    assert done.code == 1 and "already holds a run" in done.err and "0/1" not in done.err
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_folder_of_a_run_in_the_place_of_another_is_told_which_one_was_meant(cli: Callable[..., Any], sft_model: str) -> None:
+    for command in (
+        ("rl", "train", "function", "--model", "runs/sft"),
+        ("eval", "function", "--agent", "runs/sft", "--out", "runs/e"),
+    ):
+        done = cli(*command)
+        assert done.code == 1
+        assert "runs/sft is the folder of a run, not of a model. Did you mean runs/sft/model?" in " ".join(done.err.split())
+    assert cli("eval", "function", "--tasks", 1, "--max-turns", 1, "--out", "runs/e").code == 0
+    done = cli("sft", "train", "--data", "runs/e", "--out", "runs/other")
+    said = " ".join(done.err.split())
+    assert done.code == 1 and "runs/e is the folder of a run of another command (kind 'eval')" in said
+    assert "userrl sft select runs/e --out runs/selected" in said
+
+
+@pytest.mark.filterwarnings("default")
+def test_episodes_that_fill_the_window_of_the_model_count_and_are_told(
+    cli: Callable[..., Any], sft_model: str, tmp_path: Path
+) -> None:
+    file = tmp_path / sft_model / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), "max_position_embeddings": 600}), "utf-8")
+    done = cli("eval", "function", "--agent", sft_model, "--tasks", 2, "--out", "runs/e")
+    said = " ".join(done.err.split())
+    assert done.code == 0 and "2 of 2 episodes filled the model's own window before their end" in said
+    assert "ended by a failure" not in said
+    assert json.loads((tmp_path / "runs" / "e" / "config.json").read_text("utf-8"))["max_new"] == 150
+    assert {e.stop for e in read(tmp_path / "runs" / "e" / "episodes.jsonl")} == {"window"}
+
+
+def test_more_tasks_than_there_are_is_told(cli: Callable[..., Any]) -> None:
+    many = len(make("telepathy").tasks("validation"))
+    done = cli("eval", "telepathy", "--split", "validation", "--tasks", many + 1, "--max-turns", 1, "--agent", "random")
+    assert done.code == 0
+    assert (
+        f"--tasks is {many + 1}, but the split 'validation' holds fewer, which are all played: {many} of telepathy."
+        in " ".join(done.err.split())
+    )
+
+
+def test_the_command_line_is_a_module_too(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "userrl"]
+    done = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == __version__
+    done = subprocess.run([*command, "check", "gyms", "nowhere"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "No gym named 'nowhere'" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["sft train --data m", "rl train intention --model m"])
+def test_resume_where_there_is_no_run_says_so(cli: Callable[..., Any], command: str) -> None:
+    done = cli(*command.split(), "--resume", "--out", "runs/new")
+    assert done.code == 1 and "There is no run in runs/new to go on with: beginning one." in done.err
+
+
+def test_a_settings_file_without_an_agent_leaves_the_expert_and_names_its_own_mistakes(
+    cli: Callable[..., Any], tmp_path: Path
+) -> None:
+    for number, (text, code, said) in enumerate(
+        [("[rules]\n", 0, ""), ('gyms = "x"\n', 1, "gyms is 'x'"), ("max_turns = 2\n[rules]\nx = 1\n", 1, "'x'")]
+    ):
+        (tmp_path / "run.toml").write_text(text, "utf-8")
+        gyms = [] if "gyms" in text else ["intention"]
+        done = cli("eval", *gyms, "--tasks", 1, "--config", "run.toml", "--out", f"runs/{number}")
+        assert done.code == code and said in done.err and "'agent' is missing" not in done.err
 
 
 def test_max_new_reaches_the_settings_of_the_job(cli: Callable[..., Any], tmp_path: Path) -> None:

@@ -3,11 +3,17 @@
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.text import Text
 
+from userrl.cli.show import told_apart
+from userrl.cli.users import cells_table
+from userrl.evaluate.statistics import NOTHING
+from userrl.evaluate.users import Factor, Figure
 from userrl.llm.fake import Request, Response, completion
 
 Cli = Callable[..., Any]
@@ -39,6 +45,25 @@ def test_a_grid_plays_every_agent_with_every_user_and_says_what_the_user_decides
     assert len(found["factor"]["spreads"]) == 3 and len(found["factor"]["ranks"]) == 1
 
 
+def test_no_user_is_called_the_worst_where_all_are_alike_and_one_order_is_no_certainty(cli: Cli) -> None:
+    done = cli(
+        "eval", "function", "--agents", "expert,expert:0.3", "--users", "scripted,scripted:terse", "--tasks", 3, "--out", "g"
+    )
+    words = squeezed(done.out)
+    assert " - - - 0.000" in words, done.out
+    assert "1.00 [1.00, 1.00]" not in words.partition("Do users put")[2]
+
+
+def test_two_endpoints_with_the_same_model_are_told_apart() -> None:
+    first, other = "m@http://a:8000/v1", "m@http://b:8000/v1"
+    assert told_apart([first, other, "expert", "n@http://a:8000/v1"]) == {
+        first: first, other: other, "expert": "expert", "n@http://a:8000/v1": "n",
+    }  # fmt: skip
+    figure = Figure("", "scripted", "scripted", NOTHING, 1, 0, {}, NOTHING)
+    found = Factor("share", (replace(figure, agent=first), replace(figure, agent=other)), (), (), 1)
+    assert list(cells_table(found).columns[0].cells) == [Text(first), Text(other)]
+
+
 def test_a_grid_of_several_gyms_shows_both_averages_and_each_gym(cli: Cli, tmp_path: Path) -> None:
     grid = ("--agents", "expert,random", "--users", "scripted,scripted:hesitant", "--judges", "scripted", "--tasks", 2)
     done = cli("eval", "intention", "function", *grid, "--out", "grid")
@@ -65,6 +90,39 @@ def test_a_grid_goes_on_where_it_stopped_and_may_have_more_users_then(
     assert cli("compare", "grid/expert/scripted/scripted", "grid/expert/scripted-terse/scripted").code == 0
 
 
+def test_the_folder_of_a_grid_stands_for_its_cells_in_every_command_that_takes_runs(
+    cli: Cli, refused: Callable[..., str], tmp_path: Path
+) -> None:
+    command = ("eval", "telepathy", "--agents", "expert,random", "--users", "scripted,scripted:terse", "--tasks", 3)
+    assert cli(*command, "--out", "grid").code == 0
+    cells = [f"grid/{agent}/{user}/scripted" for agent in ("expert", "random") for user in ("scripted", "scripted-terse")]
+
+    for gathered in ("grid", ("grid/expert", "grid/random/scripted", cells[3])):
+        names = [gathered] if isinstance(gathered, str) else gathered
+        points = json.loads(cli("front", *names, "--json").out)["points"]
+        assert {point["run"] for point in points} == set(cells) and len(points) == 4
+    assert "random/scripted-t" in cli("front", "grid").out
+
+    found = json.loads(cli("compare", "grid", "--json").out)
+    assert (found["before"], found["after"]) == (cells[0], cells[1])
+    assert [other["after"] for other in found["others"]] == cells[2:]
+    assert found["others"][1]["gyms"] == json.loads(cli("compare", cells[0], cells[3], "--json").out)["gyms"]
+    told = cli("compare", "grid").out
+    assert [line for line in told.splitlines() if line[:3] in ("A: ", "B: ")] == [
+        line for other in cells[1:] for line in (f"A: {cells[0]}", f"B: {other}")
+    ]
+    assert squeezed(told).count("p: how often tossing each task's sign") == 1
+
+    assert cli("report", "grid", "--out", "grid.html").code == 0
+    assert "What the user decides" in (tmp_path / "grid.html").read_text("utf-8")
+    assert cli("export", "grid", "--format", "latex", "--out", "tables").code == 0
+    assert {"users.tex", "users-spread.tex", "users-ranks.tex"} <= {file.name for file in (tmp_path / "tables").iterdir()}
+
+    assert "One run is named, grid/expert/scripted/scripted." in refused("compare", "grid/expert/scripted")
+    assert "grid/expert/scripted-terse/scripted and 2 more. Name two of them." in refused("compare", "grid", "--task", "t")
+    assert "A run is named twice" in refused("front", "grid", cells[0])
+
+
 def test_users_and_judges_are_models_of_their_own_and_one_budget_holds_for_all_cells(
     cli: Cli, serve: Serve, tmp_path: Path
 ) -> None:
@@ -73,7 +131,7 @@ def test_users_and_judges_are_models_of_their_own_and_one_budget_holds_for_all_c
     def reply(request: Request) -> Response:
         asked.append(request.body["model"])
         word = {"u1": '{"word": "Yes"}', "u2": '{"word": "No"}'}.get(request.body["model"], '{"same": false}')
-        return Response({**completion(word), "usage": {"prompt_tokens": 100, "completion_tokens": 0}})
+        return Response({**completion(word), "usage": {"prompt_tokens": 500, "completion_tokens": 0}})
 
     url = serve(reply)
     grid = (
@@ -84,7 +142,7 @@ def test_users_and_judges_are_models_of_their_own_and_one_budget_holds_for_all_c
         "--judges",
         f"scripted,j@{url}",
         "--tasks",
-        2,
+        6,
         "--max-turns",
         3,
     )
@@ -95,7 +153,7 @@ def test_users_and_judges_are_models_of_their_own_and_one_budget_holds_for_all_c
     assert len(found["cells"]) == 4 and {"u1", "u2", "j"} <= set(asked)
     assert sum(row["calls"] for row in found["cost"]) == len(asked)
     calls = len(asked)
-    stopped = cli(*command[:-3], "small", "--at-once", 1, "--max-tokens", 100 * calls * 0.6)
+    stopped = cli(*command[:-3], "small", "--at-once", 1, "--max-tokens", 500 * calls * 0.6)
     assert (
         stopped.code == 1
         and "Stopped before the budget" in stopped.err

@@ -6,7 +6,9 @@ This module imports nothing heavy, so that help comes at once; each command impo
 from __future__ import annotations
 
 import io
+import os
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,10 +16,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from userrl.rewards.schemes import CREDITS, ESTIMATORS, SCORES
+
 RESUMABLE = ("demo", "eval", "rescore", "sft", "rl", "experiment", "users")
 """Commands that can go on with --resume."""
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
+DEBUG = "USERRL_DEBUG"
+"""Variable that shows the tracebacks of errors."""
 
 
 def _help_alone(context: typer.Context) -> None:
@@ -62,7 +68,10 @@ GROUPS = {
 for name, sub in GROUPS.items():
     app.add_typer(sub, name=name)
 
-AGENT = "expert[:SKILL], an agent without skill (random, ...), the folder of a local model, or MODEL@URL (at OpenAI: MODEL@)"
+AGENT = (
+    "expert[:SKILL], an agent without skill (random, ...), the folder of a local model, MODEL@URL (at OpenAI: MODEL@), "
+    "or MODULE:NAME in Python"
+)
 Out = Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the run.")]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, with the same settings.")]
 Config = Annotated[Path | None, typer.Option(metavar="FILE", help="TOML file with settings; flags win over it.")]
@@ -84,7 +93,10 @@ Attempts = Annotated[int | None, typer.Option(metavar="N", help="Episodes of eac
 Turns = Annotated[int | None, typer.Option("--max-turns", metavar="N", help="Turn limit of an episode; default: 16.")]
 Temperature = Annotated[float | None, typer.Option(metavar="T", help="Of the agent's sampling; default: the model's own.")]
 MaxNew = Annotated[
-    int | None, typer.Option("--max-new", metavar="N", help="Tokens of one reply of a local model at most; default: 512.")
+    int | None,
+    typer.Option(
+        "--max-new", metavar="N", help="Tokens of one reply of a local model at most; default: 512, or a quarter of its window."
+    ),
 ]
 AtOnce = Annotated[int, typer.Option("--at-once", metavar="N", help="Episodes in flight.")]
 MaxUsd = Annotated[
@@ -123,7 +135,14 @@ Copies = Annotated[
     list[str] | None,
     typer.Option("--log", metavar="NAME", help="Log to tensorboard or wandb, too; may be given twice.", show_default=False),
 ]
-Rate = Annotated[float | None, typer.Option("--lr", metavar="X", help="Highest learning rate.")]
+Warmup = Annotated[
+    int | None,
+    typer.Option("--warmup", metavar="N", help="Steps until the learning rate is at its height; fewer in short runs by default."),
+]
+SaveEvery = Annotated[
+    int | None,
+    typer.Option("--save-every", metavar="N", help="Steps between two checkpoints; fewer in short runs by default."),
+]
 LoRARank = Annotated[
     int | None, typer.Option("--lora", metavar="R", help="Train an adapter of rank R and no other weight; default: all weights.")
 ]
@@ -258,7 +277,12 @@ def evaluate(
     bounds = evaluating.Bounds(at_once, max_usd, max_tokens, max_errors, max_invalid, turn_timeout, episode_timeout)
     shown = evaluating.Shown(as_json, hacks)
     if replay is not None:
-        evaluating.evaluate_again(out, replay, resume, bounds, shown)
+        lists = {"agents": agents, "users": users, "judges": judges, "config": config, "dry_run": dry_run or None}
+        names = {"gyms": "the gyms", "rules": "--compat"}
+        given = [
+            names.get(name, f"--{name.replace('_', '-')}") for name, value in {**flags, **lists}.items() if value is not None
+        ]
+        evaluating.evaluate_again(out, replay, given, resume, bounds, shown)
     elif agents or users or judges:
         from userrl.cli import users as grid
 
@@ -267,29 +291,42 @@ def evaluate(
         evaluating.evaluate(out, config, flags, resume, bounds, dry_run, shown)
 
 
+Runs = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="RUN",
+        help="Folders of runs, or of a grid's; the others are compared with the first.",
+        show_default=False,
+    ),
+]
+
+
 @app.command(epilog="Example: userrl compare runs/before runs/after --by solved")
 def compare(
-    before: Annotated[Path, typer.Argument(metavar="A", help="Folder of a run.", show_default=False)],
-    after: Annotated[Path, typer.Argument(metavar="B", help="Folder of another, on the same tasks.", show_default=False)],
+    runs: Runs,
     by: Annotated[
         str, typer.Option("--by", metavar="NAME", help="score, share, solved, weighted, turns or user-turns.")
     ] = "score",
     task: Annotated[str | None, typer.Option(metavar="ID", help="Show the two runs' episodes of this task.")] = None,
+    unfinished: Annotated[bool, typer.Option("--unfinished", help="Also where a run is not played to its end.")] = False,
     as_json: Json = False,
 ) -> None:
     """Compare two runs, task by task.
 
     Prints B minus A with 95% intervals and p-values, what so many tasks can show, how many would be needed, and where
-    the episodes part.
+    the episodes part; of several runs, each with the first.
     """
     from userrl.cli import comparing
 
-    comparing.compare(before, after, by, task, as_json)
+    comparing.compare(runs, by, task, as_json, unfinished)
 
 
 @app.command(epilog="Example: userrl front runs/a runs/b runs/c --by solved --plot runs/front.png")
 def front(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs on the same tasks.", show_default=False)],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN", help="Folders of runs on the same tasks, or of a grid's.", show_default=False),
+    ],
     by: Annotated[str, typer.Option("--by", metavar="NAME", help="What to reach: share, score, solved or weighted.")] = "share",
     against: Annotated[str, typer.Option("--against", metavar="NAME", help="What it takes: turns or user-turns.")] = "turns",
     gym: Annotated[str | None, typer.Option(metavar="GYM", help="The only gym to look at; default: all.")] = None,
@@ -347,11 +384,6 @@ def users_agree(
     users.agree(out, config, flags, resume, Bounds(at_once, max_usd, max_tokens), Shown(as_json))
 
 
-Runs = Annotated[
-    list[Path], typer.Argument(metavar="RUN", help="Folders of runs; the others are compared with the first.", show_default=False)
-]
-
-
 @app.command(epilog="Example: userrl report runs/a runs/b --out report.html")
 def report(
     runs: Runs,
@@ -405,6 +437,7 @@ def rescore(
     max_tokens: MaxTokens = None,
     max_errors: MaxErrors = None,
     resume: Resume = False,
+    config: Config = None,
 ) -> None:
     """Mark a saved run anew, without playing it again.
 
@@ -416,7 +449,7 @@ def rescore(
     from userrl.cli.evaluating import Bounds
 
     bounds = Bounds(at_once, max_usd, max_tokens, max_errors)
-    reporting.rescore(run, judge, rule or [], out, resume, bounds)
+    reporting.rescore(run, judge, rule or [], out, resume, bounds, config)
 
 
 @sft_app.command("collect", epilog="Example: userrl sft collect intention --agent expert:0.8 --top-k 400 --out runs/experts")
@@ -432,6 +465,10 @@ def sft_collect(
     min_share: MinShare = None,
     near: Near = None,
     decontaminate: Decontaminate = None,
+    play_held_out: Annotated[
+        bool | None,
+        typer.Option("--play-held-out", help="Play tasks like held-out ones, too, though they are left out.", show_default=False),
+    ] = None,
     mix: Mix = None,
     tokenizer: Tokenizer = None,
     max_turns: Turns = None,
@@ -454,7 +491,8 @@ def sft_collect(
     """Play an expert, rank its episodes, keep the best.
 
     All episodes go to episodes.jsonl in --out, the kept ones to selected.jsonl, best first, and a report to quality.json.
-    Best of 8: --attempts 8 --per-task 1. Failed and invalid episodes, duplicates and those on held-out tasks are left out.
+    Best of 8: --attempts 8 --per-task 1. Failed and invalid episodes and duplicates are left out; tasks that are held out,
+    or like one that is, are not played.
     """
     from userrl.cli import collecting
     from userrl.cli.evaluating import Bounds
@@ -470,6 +508,7 @@ def sft_collect(
         "min_share": min_share,
         "near": near,
         "decontaminate": decontaminate,
+        "play_held_out": play_held_out,
         "mix": mix,
         "max_turns": max_turns,
         "user": user,
@@ -581,9 +620,11 @@ def sft_train(
         Path | None, typer.Option(metavar="FOLDER", help="A Hugging Face causal LM; default: a new, tiny policy.")
     ] = None,
     out: Out = Path("runs/sft"),
-    steps: Annotated[int | None, typer.Option(metavar="N", help="Optimizer steps.")] = None,
-    lr: Rate = None,
-    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Episodes a step.")] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", help="Optimizer steps; default: 1000.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", metavar="X", help="Highest learning rate; default: 0.0015.")] = None,
+    warmup: Warmup = None,
+    save_every: SaveEvery = None,
+    batch_size: Annotated[int | None, typer.Option(metavar="N", help="Episodes a step; default: 8.")] = None,
     micro_batch: MicroBatch = None,
     lora: LoRARank = None,
     dtype: Dtype = None,
@@ -601,6 +642,7 @@ def sft_train(
 
     sources = data[0] if data and len(data) == 1 else data or None
     flags = {"data": sources, "model": model, "sft.steps": steps, "sft.lr": lr, "sft.batch_size": batch_size, "sft.seed": seed}
+    flags |= {"sft.warmup": warmup, "sft.save_every": save_every}
     flags |= {"sft.micro_batch": micro_batch, "lora.r": lora, "dtype": dtype, "device": device, "log": log or None}
     training.fine_tune(out, config, flags, resume)
 
@@ -614,14 +656,16 @@ def rl_train(
     model: Annotated[Path | None, typer.Option(metavar="FOLDER", help="The policy to start from; must be given.")] = None,
     out: Out = Path("runs/rl"),
     split: TrainSplit = None,
-    steps: Annotated[int | None, typer.Option(metavar="N", help="GRPO steps.")] = None,
-    groups: Annotated[int | None, typer.Option(metavar="N", help="Tasks a step.")] = None,
-    group_size: Annotated[int | None, typer.Option(metavar="N", help="Episodes of each task; at least 2.")] = None,
-    lr: Rate = None,
-    credit: Annotated[str | None, typer.Option(metavar="NAME", help="Turn credit: naive, equalized, r2g or em.")] = None,
-    score: Annotated[str | None, typer.Option(metavar="NAME", help="Trajectory score: sum, mean, r2g or composite.")] = None,
+    steps: Annotated[int | None, typer.Option(metavar="N", help="GRPO steps; default: 60.")] = None,
+    groups: Annotated[int | None, typer.Option(metavar="N", help="Tasks a step; default: 16.")] = None,
+    group_size: Annotated[int | None, typer.Option(metavar="N", help="Episodes of each task, at least 2; default: 8.")] = None,
+    lr: Annotated[float | None, typer.Option("--lr", metavar="X", help="Highest learning rate; default: 0.0004.")] = None,
+    warmup: Warmup = None,
+    save_every: SaveEvery = None,
+    credit: Annotated[str | None, typer.Option(metavar="NAME", help=f"Turn credit: {CREDITS.listed()}.")] = None,
+    score: Annotated[str | None, typer.Option(metavar="NAME", help=f"Trajectory score: {SCORES.listed()}.")] = None,
     estimator: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Advantage: grpo, dr_grpo, rloo, mt_grpo or gigpo; default: grpo.")
+        str | None, typer.Option(metavar="NAME", help=f"Advantage: {ESTIMATORS.listed()}; default: grpo.")
     ] = None,
     gamma: Annotated[float | None, typer.Option(metavar="X", help="Discount of r2g, from 0 to 1.")] = None,
     kl: Annotated[
@@ -646,25 +690,32 @@ def rl_train(
     max_tokens: MaxTokens = None,
     shared_user_noise: SharedNoise = None,
     log: Copies = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(metavar="WHICH", help="Whose policy model/ is to hold: last, or best by validation; default: last."),
+    ] = None,
     resume: Resume = False,
     config: Config = None,
 ) -> None:
     """Train a policy by multi-turn GRPO.
 
-    Checkpoints, a line of figures a step and all episodes go to --out, the policy to model/ in it.
+    Checkpoints, a line of figures a step and all episodes go to --out, the policy to model/ in it. With --validate-every the
+    checkpoint of the best validation is kept beside the newest ones.
     """
     from userrl.cli import training
     from userrl.cli.evaluating import Bounds
 
     flags: dict[str, Any] = {"gyms": gyms or None, "model": model, "split": split, "user": user, "judge": judge}
     flags |= {"lora.r": lora, "dtype": dtype, "device": device, "validation.every": validate_every, "log": log or None}
-    flags |= {"shared_user_noise": shared_user_noise} | {
+    flags |= {"shared_user_noise": shared_user_noise, "keep": keep} | {
         f"grpo.{name}": value
         for name, value in {
             "steps": steps,
             "groups": groups,
             "group_size": group_size,
             "lr": lr,
+            "warmup": warmup,
+            "save_every": save_every,
             "credit": credit,
             "score": score,
             "estimator": estimator,
@@ -736,10 +787,24 @@ def experiment_shaping(
     out: Out = Path("runs/experiment"),
     arms: Annotated[
         str | None,
-        typer.Option(metavar="LIST", help="CREDIT/SCORE,...; default: equalized/r2g,equalized/mean,equalized/sum,r2g/r2g."),
+        typer.Option(
+            metavar="LIST",
+            help="CREDIT/SCORE[/ESTIMATOR],...; default: equalized/r2g,equalized/mean,equalized/sum,r2g/r2g.",
+        ),
     ] = None,
-    credits: Annotated[str | None, typer.Option(metavar="LIST", help="Instead of --arms: with each of --scores.")] = None,
-    scores: Annotated[str | None, typer.Option(metavar="LIST", help="Instead of --arms: with each of --credits.")] = None,
+    credits: Annotated[
+        str | None, typer.Option(metavar="LIST", help=f"Instead of --arms, with each of --scores: {CREDITS.listed()}.")
+    ] = None,
+    scores: Annotated[
+        str | None, typer.Option(metavar="LIST", help=f"Instead of --arms, with each of --credits: {SCORES.listed()}.")
+    ] = None,
+    estimators: Annotated[
+        str | None, typer.Option(metavar="LIST", help=f"Instead of --arms, with each of these: {ESTIMATORS.listed()}.")
+    ] = None,
+    contrasts: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Pairs to compare, ARM:ARM,... (sft: without GRPO); default: the first with each."),
+    ] = None,
     seeds: Seeds = "0,1,2",
     steps: GRPOSteps = None,
     tasks: TestTasks = None,
@@ -748,15 +813,16 @@ def experiment_shaping(
     resume: Resume = False,
     config: Config = None,
 ) -> None:
-    """Train with several turn credits and trajectory scores.
+    """Train with several turn credits, trajectory scores and estimators.
 
     All arms of a seed go on from the same fine-tuned policy; the first arm is compared with each of the others, paired by
-    seed. Writes shaping.json and shaping.png to --out. What an experiment with the same settings did there is not done again.
+    seed, by the share at T = 1; the other figures are exploratory. Writes shaping.json and shaping.png to --out. What an
+    experiment with the same settings did there is not done again.
     """
     from userrl.cli import experimenting
 
     flags = {"gym": gym, "model": model, "grpo.steps": steps, "test_tasks": tasks, "max_turns": max_turns}
-    experimenting.shaping(out, config, flags, seeds, jobs, resume, arms, credits, scores)
+    experimenting.shaping(out, config, flags, seeds, jobs, resume, arms, credits, scores, estimators, contrasts)
 
 
 @models_app.callback(invoke_without_command=True)
@@ -823,15 +889,15 @@ def check_golden(
 
 @check_app.command("bias", epilog="Example: userrl check bias --groups 100000")
 def check_bias(
-    groups: Annotated[int, typer.Option(metavar="N", help="Groups of episodes to draw; at least 4.")] = 40_000,
+    groups: Annotated[int, typer.Option(metavar="N", help="Groups of episodes to draw; at least 100.")] = 40_000,
     group_size: Annotated[int, typer.Option(metavar="N", help="Episodes of a group; at least 2.")] = 8,
     gamma: Annotated[float, typer.Option(metavar="X", help="Discount per turn, from 0 to 1.")] = 1.0,
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the groups.")] = 0,
 ) -> None:
     """Measure the bias of each advantage estimator.
 
-    With every turn credit, by Monte Carlo, on a small problem whose policy decides when to stop and whose policy gradient
-    is known exactly.
+    With every turn credit that it reads, by Monte Carlo, on a small problem whose policy decides when to stop and whose policy
+    gradient is known exactly.
     """
     from userrl.cli import checking
 
@@ -902,14 +968,18 @@ def new_gym(
     folder: Annotated[
         Path | None, typer.Option("--out", metavar="FOLDER", help="Folder to make; default: userrl-NAME.", show_default=False)
     ] = None,
+    template: Annotated[
+        Literal["number", "ask"], typer.Option(help="number: guess it; ask: find out details, then decide.")
+    ] = "number",
 ) -> None:
     """Write the package of a new gym.
 
-    It holds a small game that works, with tasks, scripted players, a data sheet and a test. See docs/new-gym.md.
+    It holds a small game that works, with tasks, scripted players, a data sheet and a test. See docs/new-gym.md, and
+    docs/first-gym.md for the template ask.
     """
     from userrl.cli import scaffold
 
-    scaffold.new(name, folder)
+    scaffold.new(name, folder, template)
 
 
 @verl_app.command(
@@ -918,7 +988,9 @@ def new_gym(
 def verl_data(
     gyms: Gyms = None,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the files.")] = Path("data/userrl"),
-    train: Annotated[str | None, typer.Option(metavar="SPLIT", help="Split to train on; default: train.")] = None,
+    train: Annotated[
+        str | None, typer.Option(metavar="SPLIT", help="Split to train on, less the tasks of --val; default: train.")
+    ] = None,
     val: Annotated[str | None, typer.Option(metavar="SPLIT", help="Split to validate on; default: validation.")] = None,
     train_tasks: Annotated[
         int | None, typer.Option("--train-tasks", metavar="N", help="Take the first N tasks of each gym; default: all.")
@@ -967,6 +1039,9 @@ def verl_merge(
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command and exit: 0, 1 for an error made on purpose, 2 for wrong usage, 130 after Ctrl-C.
 
+    A crash in the code of somebody's gym is told in a line, too. Other exceptions are bugs of ours and pass. Where the
+    variable DEBUG is set, tracebacks are shown whatever happened.
+
     Args:
         argv: what follows the command's name; by default that of the process.
     """
@@ -981,6 +1056,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             warnings.showwarning = lambda message, *_: _tell(f"Warning: {message}")
             code = app(args=arguments, prog_name="userrl", standalone_mode=False)
     except UserRLError as error:
+        _trace(error)
         _complain(str(error))
         code = 1
     except (KeyboardInterrupt, typer.Abort):
@@ -990,6 +1066,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         said = error.format_message()
         _complain(f"{said}{'' if said.endswith(('.', '?')) else '.'} See `{command} --help`.")
         code = error.exit_code
+    except Exception as error:
+        from userrl.gyms.base import crashed_gym
+
+        if (told := crashed_gym(error)) is None:
+            raise
+        _trace(error)
+        kept = " What was written is kept; --resume goes on." if _first(arguments) in RESUMABLE else ""
+        _complain(f"{told}{kept}\n{DEBUG}=1 before the command shows the whole traceback.")
+        code = 1
     if code == INTERRUPTED:
         resume = " What was written is kept; go on with the same command and --resume." if _first(arguments) in RESUMABLE else ""
         typer.echo(f"\nInterrupted.{resume}", err=True)
@@ -998,6 +1083,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _first(arguments: Sequence[str]) -> str:
     return next((a for a in arguments if not a.startswith("-")), "")
+
+
+def _trace(error: Exception) -> None:
+    if os.environ.get(DEBUG):
+        traceback.print_exception(error)
 
 
 def _complain(message: str) -> None:

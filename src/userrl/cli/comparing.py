@@ -10,15 +10,16 @@ from pathlib import Path
 from rich.table import Table
 
 from userrl.cli.evaluating import print_json
-from userrl.cli.show import SMALL, interval_text, new_table, out, print_episode, safe, short
+from userrl.cli.show import below_few, interval_text, new_table, out, print_cautions, print_episode, safe, told_apart
 from userrl.errors import ConfigError
-from userrl.evaluate.compare import Comparison, Difference, Divergence, divergence, task_pairs
-from userrl.evaluate.compare import compare as compare_runs
-from userrl.evaluate.front import Front, draw
+from userrl.evaluate.compare import Comparison, Difference, Divergence, check_whole, compare_outlines, divergence, task_pairs
+from userrl.evaluate.front import Front, check_axes, draw
 from userrl.evaluate.front import front as find_front
+from userrl.evaluate.outlines import check_metric, outline
+from userrl.evaluate.played import ABOUT
 from userrl.evaluate.results import document, plain
 from userrl.evaluate.statistics import LEVEL, POWER
-from userrl.report.frames import run_names
+from userrl.report.frames import run_names, runs_in
 from userrl.store import to_record
 
 LEGEND = (
@@ -35,44 +36,75 @@ SHOWN = 3
 """Tasks named at either end, and turns told one by one."""
 
 
-def compare(before: Path, after: Path, metric: str, task: str | None, as_json: bool) -> None:
+def compare(runs: Sequence[Path], metric: str, task: str | None, as_json: bool, unfinished: bool = False) -> None:
+    """The others with the first. unfinished: also where one of them is not played to its end."""
+    check_metric(metric)
+    if task is not None and as_json:
+        raise ConfigError("--json shows figures, and --task two episodes: give one of the two.")
+    first, *others = named(runs)
+    if not others:
+        raise ConfigError(f"One run is named, {first}. Name another one to compare it with, or a folder that holds several.")
     if task is not None:
-        if as_json:
-            raise ConfigError("--json shows figures, and --task two episodes: give one of the two.")
-        return show_task(before, after, task)
-    result = compare_runs(before, after, metric)
+        if len(others) > 1:
+            several = f"{first}, {others[0]} and {len(others) - 1} more"
+            raise ConfigError(f"--task shows the episodes of two runs; named are {several}. Name two of them.")
+        return show_task(first, others[0], task)
+    before = outline(first, [metric])
+    found = []
+    for other in others:
+        kept = outline(other, [metric])
+        check_whole(before, kept, unfinished=unfinished)
+        found.append((other, compare_outlines(before, kept, metric)))
     if as_json:
-        return print_json(document("compare", {"before": before, "after": after, **plain(result)}))
+        (after, result), *more = ((other, plain(result)) for other, result in found)
+        parts = {"before": first, "after": after, **result}
+        rest = {"others": [{"after": after, **result} for after, result in more]} if more else {}
+        return print_json(document("compare", {**parts, **rest}))
+    for number, (other, result) in enumerate(found):
+        if number:
+            out.print()
+        print_comparison(first, other, result, legend=not number)
+    if any(d.moved for _, result in found for d in result.gyms):
+        out.print(safe(f"\nRead one: userrl compare {first} {others[0]} --task ID", "dim"), soft_wrap=True)
+    return None
+
+
+def print_comparison(before: Path, after: Path, result: Comparison, *, legend: bool) -> None:
     for name, run in (("A", before), ("B", after)):
         out.print(safe(f"{name}: {run}"), soft_wrap=True)
     for line in settings(result):
         out.print(safe(f"   {line}", "dim"), soft_wrap=True)
+    print_cautions(f"{name} is {run}. {ABOUT}" for name, run in zip("AB", result.unfinished, strict=True) if run)
     out.print()
     out.print(table(result))
-    out.print(safe(LEGEND, "dim"))
-    if any(d.tasks < 100 for d in result.gyms):
-        out.print(safe(SMALL, "dim"))
+    if legend:
+        out.print(safe(LEGEND, "dim"))
+        below_few(min((d.tasks for d in result.gyms), default=100))
     for line in omissions(result):
         out.print(safe(line, "yellow"))
     for d in result.gyms:
         out.print(safe(f"\n{d.gym}", "bold"))
         for line in (needs(d), parting(d), movers(d)):
             out.print(safe(line))
-    if any(d.moved for d in result.gyms):
-        out.print(safe(f"\nRead one: userrl compare {before} {after} --task ID", "dim"), soft_wrap=True)
-    return None
+
+
+def named(folders: Sequence[Path]) -> list[Path]:
+    """Runs as every command takes them: a folder that holds none stands for all runs below it."""
+    return [run for folder in folders for run in runs_in(folder)]
 
 
 def front(runs: Sequence[Path], by: str, against: str, gym: str | None, picture: Path | None, as_json: bool) -> None:
-    found = find_front(runs, by, against, gym)
+    check_axes(by, against)
+    found = find_front(named(runs), by, against, gym)
     if picture is not None:
         draw(found, names(found), picture)
     if as_json:
         return print_json(document("front", plain(found)))
+    unfinished = [(name, p.unfinished) for name, p in zip(names(found), found.points, strict=True) if p.unfinished]
+    print_cautions(f"{name}: {run}. {ABOUT}" for name, run in unfinished)
     out.print(front_table(found))
     out.print(safe(FRONT, "dim"))
-    if found.tasks < 100:
-        out.print(safe(SMALL, "dim"))
+    below_few(found.tasks)
     if found.left_out:
         out.print(safe(f"Left out, since only some of the runs scored them: {_count(found.left_out, 'task')}.", "yellow"))
     if found.changed:
@@ -91,9 +123,10 @@ def front_table(found: Front) -> Table:
         table.add_column(name, overflow="fold")
     for name in (f"{found.against} [95%]", f"{found.by} [95%]", "front", "in"):
         table.add_column(name, justify="right", no_wrap=True)
+    agents = told_apart(p.agent for p in found.points)
     for name, p in zip(names(found), found.points, strict=True):
         figures = (interval_text(p.turns, 1), interval_text(p.success), "yes" if p.on_front else "no", f"{p.on_front_share:.0%}")
-        table.add_row(safe(name), safe(short(p.agent)), *figures, style="bold" if p.on_front else "")
+        table.add_row(safe(name), safe(agents[p.agent]), *figures, style="bold" if p.on_front else "")
     return table
 
 
@@ -106,7 +139,8 @@ def settings(result: Comparison) -> list[str]:
     """The settings that differ, one a line."""
     told = []
     for name, values in result.settings.items():
-        first, second = (short(str(value)) if name == "agent" else f"{value!s:.60}" for value in values)
+        called = told_apart(map(str, values)) if name == "agent" else {}
+        first, second = (called.get(str(value), f"{value!s:.60}") for value in values)
         told.append(f"{name}: {first} | {second}" if first != second else f"{name} differs")
     return told
 

@@ -11,7 +11,7 @@ from userrl.cli.show import new_table, out, safe
 from userrl.core import Task
 from userrl.data.home import home
 from userrl.data.official_sources import SPLITS
-from userrl.data.sets import OFFICIAL, TaskSet
+from userrl.data.sets import OFFICIAL, TaskSet, shared, unlisted
 from userrl.errors import UserRLError
 from userrl.gyms.base import find, known
 from userrl.gyms.tau import Hidden
@@ -70,18 +70,30 @@ def check(name: str | None) -> None:
         except UserRLError as error:
             bad, total = bad + 1, total + 1
             out.print(safe(f"{gym}: {error}", "red"), soft_wrap=True)
-        for split, tasks in sets.items():
-            total += 1
-            try:
-                found = tasks.check()
-            except UserRLError as error:
-                bad += 1
-                out.print(safe(f"{gym}/{split}: {error}", "red"), soft_wrap=True)
-            else:
-                where = "imported" if split.startswith(OFFICIAL) else "generated" if tasks.recipe is not None else "built in"
-                out.print(safe(f"{gym}/{split}: ok, {len(found)} tasks, {where}, SHA-256 {tasks.sha256[:12]}…"), soft_wrap=True)
+        wrong = _wrong(gym, sets) if sets else {}
+        total += len(sets | wrong)
+        bad += len(wrong)
+        for split in sets | wrong:
+            if split in wrong:
+                out.print(safe(f"{gym}/{split}: {wrong[split]}", "red"), soft_wrap=True)
+                continue
+            tasks = sets[split]
+            where = "imported" if split.startswith(OFFICIAL) else "generated" if tasks.recipe is not None else "built in"
+            out.print(safe(f"{gym}/{split}: ok, {tasks.count} tasks, {where}, SHA-256 {tasks.sha256[:12]}…"), soft_wrap=True)
     out.print(f"{total - bad} of {total} task sets are whole")
     sys.exit(1 if bad else 0)
+
+
+def _wrong(gym: str, sets: Mapping[str, TaskSet]) -> dict[str, str]:
+    """Split -> what is wrong with it, in itself or beside the others."""
+    wrong, found = {}, {}
+    for split, tasks in sets.items():
+        try:
+            found[split] = tasks.check()
+        except UserRLError as error:
+            wrong[split] = str(error)
+    built_in = {split: tasks for split, tasks in found.items() if not split.startswith(OFFICIAL)}
+    return wrong | dict(shared(sets, built_in)) | unlisted(gym, find(gym).room() / "tasks", sets)
 
 
 def show(name: str, task_id: str) -> None:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,8 @@ from userrl.cli.show import (
     EFFORT,
     LEGEND,
     PASSES,
-    SMALL,
     Watch,
+    below_few,
     cost_table,
     effort_table,
     estimate_table,
@@ -30,6 +31,7 @@ from userrl.cli.show import (
     out,
     passes_table,
     percent_text,
+    print_cautions,
     print_summaries,
     progress,
     safe,
@@ -48,14 +50,15 @@ from userrl.evaluate.results import Results, eval_document, measure
 from userrl.evaluate.results import document as results_document
 from userrl.evaluate.results import text as as_json
 from userrl.evaluate.results import write as write_results
-from userrl.evaluate.run import EvalJob, planned, recorded_job, resolve_job
+from userrl.evaluate.run import EvalJob, longest_reply, planned, recorded_job, resolve_job
 from userrl.evaluate.run import check as check_job
 from userrl.evaluate.run import evaluate as run_evaluation
 from userrl.evaluate.talk import ending
+from userrl.gyms.base import find
 from userrl.llm.ledger import Spent
 from userrl.pipeline import seats
 from userrl.pipeline.estimate import Estimate, added, estimate
-from userrl.store import Records, index, to_record
+from userrl.store import Records, check_free, index, to_record
 
 if TYPE_CHECKING:
     from userrl.pipeline.jobs import RLJob  # which needs torch
@@ -63,6 +66,11 @@ if TYPE_CHECKING:
 ESTIMATED = (
     "From the prompts of a few tasks, played by a scripted expert of skill 0.5 and by a random agent; a token is counted "
     "as 4 characters. Thinking, retries and cached prices are not in it. Bound a run with --max-usd or --max-tokens."
+)
+
+UNPRICED = (
+    "No price is known where dollars are unknown: set usd_read and usd_written (dollars a million tokens) in {} of a file given "
+    "with --config (docs/models.md), or install the extra 'prices'."
 )
 
 
@@ -102,10 +110,12 @@ class Shown:
 def evaluate(
     folder: Path, config: Path | None, flags: Mapping[str, Any], resume: bool, bounds: Bounds, dry_run: bool, shown: Shown
 ) -> None:
-    job = resolve_job(config, with_expert(config, flags))
+    job = resolve_job(config, flags)
     if dry_run:
         return show_estimate([job], shown)
     check(job, shown)
+    check_begun(folder, resume)
+    tell_few(job)
     with kept(folder), progress(on=not in_person(job)) as watch:
         calls, episodes = asyncio.run(play(job, folder, resume, bounds, watch))
     results = measured(job, episodes, calls, shown)
@@ -137,7 +147,7 @@ async def play(
         bounds = replace(bounds, at_once=1)
     async with AsyncExitStack() as stack:
         agent, cast = await seated(job, stack, calls)
-        note = counted(f"{stage} {short(job.agent)}", job, watch, calls)
+        note = counted(f"{stage} {short(job.agent)}", job, watch, calls, folder)
         options = {"on_end": note, "calls": calls, "replay_of": replay_of, **bounds.play()}
         return calls, await run_evaluation(job, agent, cast, folder, resume=resume, **options)
 
@@ -171,17 +181,28 @@ def print_json(document: Mapping[str, Any]) -> None:
     typer.echo(as_json(document))
 
 
-def evaluate_again(folder: Path, run: Path, resume: bool, bounds: Bounds, shown: Shown) -> None:
-    """Play a recorded run anew from its models' replies, and say whether the same episodes came out."""
+def evaluate_again(folder: Path, run: Path, given: Sequence[str], resume: bool, bounds: Bounds, shown: Shown) -> None:
+    """Play a recorded run anew from its models' replies, and say whether the same episodes came out.
+
+    given: settings of the command line that a run which is replayed has already.
+    """
     job = recorded_job(run)
+    if given:
+        raise ConfigError(f"--replay plays the run in {run} as it was, with its own settings; leave out {', '.join(given)}.")
+    file = run / "episodes.jsonl"
+    before = index(file) if file.exists() else {}
+    if len(before) < planned(job):
+        raise ConfigError(
+            f"The run in {run} is unfinished: {len(before)} of {planned(job)} episodes have ended. Go on with it first, by its "
+            f"own command and --resume."
+        )
+    check_begun(folder, resume)
     if in_person(job):
         raise ConfigError(f"A person played in {run}, and what they typed cannot be replayed. Name another run.")
     if bounds.max_errors is None:  # the failures of a recorded run are no news
         bounds = replace(bounds, max_errors=planned(job))
     with kept(folder), progress() as watch:
         calls, episodes = asyncio.run(play(job, folder, resume, bounds, watch, replay_of=run))
-    file = run / "episodes.jsonl"
-    before = index(file)
     offsets = [before[episode.key].offset for episode in episodes if episode.key in before]
     same = sum(map(same_play, (e for e in episodes if e.key in before), Records(file, offsets)))
     results = measured(job, episodes, calls, shown)
@@ -228,11 +249,9 @@ def show_estimate(jobs: Sequence[EvalJob], shown: Shown) -> None:
     else:
         out.print(estimate_table(rows, episodes))
         out.print(safe(ESTIMATED, "dim"))
-
-
-def with_expert(config: Path | None, flags: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The flags, with the expert as the agent where neither they nor a file name one."""
-    return flags if config or flags["agent"] is not None else {**flags, "agent": "expert"}
+        if unpriced := sorted({row.role for row in rows if row.usd is None}):
+            tables = ", ".join(f"[endpoints.{role}]" for role in unpriced)
+            out.print(safe(UNPRICED.format(tables), "yellow"))
 
 
 async def seated(job: EvalJob, stack: AsyncExitStack, calls: Calls) -> tuple[Agent, Callable[[str], Cast]]:
@@ -247,7 +266,7 @@ async def seated(job: EvalJob, stack: AsyncExitStack, calls: Calls) -> tuple[Age
         gyms=job.gyms,
         endpoints=job.endpoints,
         temperature=job.temperature,
-        max_new=job.max_new,
+        max_new=longest_reply(job),
         seed=job.seed,
         calls=calls,
     )
@@ -257,10 +276,17 @@ async def seated(job: EvalJob, stack: AsyncExitStack, calls: Calls) -> tuple[Age
     return agent, cast
 
 
-def counted(stage: str, job: EvalJob, watch: Watch, calls: Calls) -> Callable[[Episode], None]:
-    """A function for each episode that ends, which tells `watch` how many have, their mean reward and their failures."""
-    of, ended, failed, total = planned(job), 0, 0, 0.0
-    watch(stage, 0, of, "")
+def counted(stage: str, job: EvalJob, watch: Watch, calls: Calls, folder: Path, without: int = 0) -> Callable[[Episode], None]:
+    """A function for each episode that ends, which tells `watch` how many have, their mean reward and their failures.
+
+    Those that an earlier sitting has recorded in the folder are counted from the beginning.
+
+    without: tasks of the job that are not played.
+    """
+    of, ended, failed, total = planned(job) - without * job.attempts, 0, 0, 0.0
+    file = folder / "episodes.jsonl"
+    before = sum(entry.stop != "error" for entry in index(file).values()) if file.exists() else 0
+    watch(stage, before, of, "")
 
     def note(episode: Episode) -> None:
         nonlocal ended, failed, total
@@ -274,9 +300,21 @@ def counted(stage: str, job: EvalJob, watch: Watch, calls: Calls) -> Callable[[E
         mean = f"mean reward {total / (ended - failed):.3f}" if ended > failed else ""
         spent = calls.ledger.total
         cost = f"${spent.usd:.2f}" if spent.usd else ""
-        watch(stage, ended, of, ", ".join(filter(None, (mean, f"{failed} failed" if failed else "", cost))))
+        watch(stage, max(before, ended), of, ", ".join(filter(None, (mean, f"{failed} failed" if failed else "", cost))))
 
     return note
+
+
+def check_begun(folder: Path, resume: bool) -> None:
+    """Raises StoreError where a run stands in the way. Says so where there is none to go on with: a slip in --out pays for
+    everything anew, while a job that is always started with --resume is right to begin."""
+    check_free(folder, resume=resume)
+    if not resume or next(folder.rglob("config.json"), None) is not None:
+        return
+    there = {file.parent.name: file.parent for file in folder.parent.glob("*/config.json")}
+    near = [str(there[name]) for name in get_close_matches(folder.name, there, n=2)]
+    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+    tell(f"There is no run in {folder} to go on with{hint}: beginning one.", "yellow")
 
 
 ABOUT = ("config.json", "cost.json", "baselines.json", RESULTS)
@@ -309,12 +347,28 @@ def _recorded(folder: Path) -> bool:
     return any(file.name not in ABOUT and file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
+def tell_few(job: EvalJob) -> None:
+    """Which gyms have fewer tasks than were asked for."""
+    sizes = {gym: len(find(gym).tasks(job.split_of(gym))) for gym in job.gyms}
+    if few := [f"{size} of {gym}" for gym, size in sizes.items() if job.tasks is not None and size < job.tasks]:
+        tell(
+            f"--tasks is {job.tasks}, but the split {job.split!r} holds fewer, which are all played: {', '.join(few)}.", "yellow"
+        )
+
+
 def tell_failures(episodes: Sequence[Episode]) -> None:
-    """Raises RunStopped when no episode was played to its end."""
-    failed, first = 0, ""
+    """Which episodes failed, and which filled the model's window. Raises RunStopped when no episode was played to its end."""
+    failed, full, first = 0, 0, ""
     for episode in episodes:
+        full += episode.stop == "window"
         if episode.stop == "error":
             failed, first = failed + 1, first or str(episode.error)
+    if full:
+        tell(
+            f"{full} of {len(episodes)} episodes filled the model's own window before their end; they count with what they had "
+            f"earned by then. Lower --max-new or --max-turns, or use a model with a longer window.",
+            "yellow",
+        )
     if not failed:
         return
     message = f"{failed} of {len(episodes)} episodes ended by a failure and have no score. The first: {first}"
@@ -328,12 +382,12 @@ def report(results: Results, shown: Shown) -> None:
     job, found = results.job, results.figures
     summaries = found.gyms
     rows, breaks = parted_rows(found)
+    print_cautions(results.cautions)
     print_summaries([(job.agent, s) for s in rows], headline(job, summaries), found.averages, breaks)
     legend = f"{LEGEND}; {AVERAGES}" if found.averages else LEGEND
     legend = f"{legend}; {HELD}" if found.parts else legend
     out.print(safe(f"{legend}; travel's score: mean worth of the choices" if "travel" in job.gyms else legend, "dim"))
-    if any(s.tasks < 100 for s in summaries):
-        out.print(safe(SMALL, "dim"))
+    below_few(min((s.tasks for s in summaries), default=100))
     if (passes := passes_table(summaries)) is not None:
         out.print()
         out.print(passes)
@@ -342,10 +396,10 @@ def report(results: Results, shown: Shown) -> None:
         out.print()
         out.print(effort_table(summaries))
         out.print(safe(EFFORT, "dim"))
-    if any(s.mix for s in summaries):
+    if acted := [s for s in summaries if s.mix]:
         out.print(safe("\nShare of each sort of action", "bold"))
-        for s in summaries:
-            say(s.gym, safe(mix_text(s.mix)), "", width=max(len(s.gym) for s in summaries) + 2)
+        for s in acted:
+            say(s.gym, safe(mix_text(s.mix)), "", width=max(len(s.gym) for s in acted) + 2)
     if shown.hacks or any(r.any for r in results.hacks):
         out.print()
         print_hacks(results.hacks)
@@ -412,6 +466,8 @@ def print_paper(results: Results) -> None:
     table.add_row("", *(f"±{_bare((i.high - i.low) / 2, 2)}" if i else "" for i in ours))
     out.print(table)
     out.print(safe(PAPER_LEGEND, "dim"))
+    if failed := [s.gym for s in results.figures.gyms if not s.episodes]:
+        out.print(safe(f"No average (-) over a gym of which all episodes failed: {', '.join(failed)}.", "yellow"))
     for line in paper.differences(results.job):
         out.print(safe(f"Not as in the paper: {line}", "yellow"))
 

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from userrl.cli.show import Watch, err, progress, safe, tell
 from userrl.train.logs import BASELINES, FIGURES, read_lines
-from userrl.train.monitors import Alarm, Line
+from userrl.train.monitors import Alarm, Line, best, validated
 
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """Bits of a braille character, by row and column of its dots."""
@@ -35,6 +35,9 @@ TRAINED, VALIDATED, BOUNDS, LEVEL, BEST = "white", "bright_blue", "blue", "yello
 class View(Protocol):
     """What a training run is shown on."""
 
+    def begin(self) -> None:
+        """All that can be refused has been: the run begins."""
+
     def line(self, line: Line) -> None:
         """A step is done: its line of figures."""
 
@@ -44,15 +47,16 @@ class View(Protocol):
 
 @contextmanager
 def training(stage: str, steps: int, folder: Path) -> Iterator[View]:
-    """A view on standard error for as long as a run lasts. It shows what the folder holds of an earlier part, too."""
+    """A view on standard error, from where the run begins to its end. It shows what the folder holds of an earlier part, too."""
     if not err.is_terminal or err.is_dumb_terminal or err.options.ascii_only:
         with progress() as watch:
-            watch(stage, 0, steps, "")
-            yield Plain(stage, steps, watch)
+            yield Plain(stage, steps, folder, watch)
         return
     view = Curves(stage, steps, folder)
-    with Live(view, console=err, refresh_per_second=4):
+    try:
         yield view
+    finally:
+        view.live.stop()
 
 
 def told(alarm: Alarm) -> None:
@@ -65,7 +69,11 @@ class Plain:
 
     stage: str
     steps: int
+    folder: Path
     watch: Watch
+
+    def begin(self) -> None:
+        self.watch(self.stage, done(self.folder), self.steps, "")
 
     def line(self, line: Line) -> None:
         self.watch(self.stage, line["step"], self.steps, note(line))
@@ -81,6 +89,8 @@ def note(line: Line) -> str:
         words.append(f"share {line['share']:.3f}")
     if "validation" in line:
         words.append("validation {mean:.3f} [{low:.3f}, {high:.3f}]".format(**line["validation"]["share"]))
+        if line["step"] and line["validation"].get("best_step") == line["step"]:
+            words[-1] += ", the best so far"
     if "skipped_groups" in line:
         words.append(f"skipped {line['skipped_groups']}")
     elif "loss" in line:
@@ -106,7 +116,13 @@ class Curves:
             speed_estimate_period=3600,
         )
         self._bar = self.bars.add_task(stage, total=steps)
+        self.live = Live(self, console=err, refresh_per_second=4, auto_refresh=True)
         self._drawn: tuple[tuple[int, int, int], RenderableType] | None = None
+
+    def begin(self) -> None:
+        self.lines = read_lines(self.folder / FIGURES)
+        self.bars.reset(self._bar, completed=done(self.folder))
+        self.live.start()
 
     def line(self, line: Line) -> None:
         if self.bars.tasks[0].completed == 0 and line["step"] > 1:  # a resumed run: what was done before took no time
@@ -127,6 +143,11 @@ class Curves:
         if self.alarms:
             parts.append(safe("alarms: " + ", ".join(f"{a.monitor} (step {a.step})" for a in self.alarms[-4:]), "yellow"))
         yield Panel(Group(*parts), title=safe(str(self.folder)), title_align="left", border_style="dim")
+
+
+def done(folder: Path) -> int:
+    """Steps whose figures a run's folder holds."""
+    return max((line["step"] for line in read_lines(folder / FIGURES)), default=0)
 
 
 def levels(folder: Path) -> dict[str, float]:
@@ -182,6 +203,8 @@ def shares(lines: Sequence[Line], levels: Mapping[str, float], width: int, heigh
     if tested:
         legend += Text("━ ", VALIDATED) + Text("validation {mean:.3f} [{low:.3f}, {high:.3f}]".format(**tested[-1][1]))
         legend += Text(f" at step {tested[-1][0]}")
+    if (top := best(lines)) and top["step"] < tested[-1][0]:
+        legend += Text(f"\n{' ' * AXIS}the best: {validated(top)['mean']:.3f} at step {top['step']}")
     return Group(table, legend)
 
 

@@ -6,15 +6,18 @@ import asyncio
 import json
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from userrl.calls import FILE as REPLIES
 from userrl.calls import Calls
-from userrl.cli.evaluating import kept, show_cost
-from userrl.cli.show import interval_text, new_table, out, progress, safe
+from userrl.cli.evaluating import check_begun, kept, show_cost
+from userrl.cli.show import interval_text, new_table, out, print_cautions, progress, safe
+from userrl.config import pairs, resolve
 from userrl.core import Cast, Episode
 from userrl.errors import ConfigError
+from userrl.evaluate.played import ABOUT, unfinished
 from userrl.evaluate.rescore import Rescored, RescoreJob
 from userrl.evaluate.rescore import rescore as run_rescore
 from userrl.pipeline import seats
@@ -27,21 +30,31 @@ def report(runs: Sequence[Path], file: Path, title: str, held_out: Sequence[str]
 
     if file.suffix not in (".html", ".htm"):
         raise ConfigError(f"{file} ends with {file.suffix!r}; expected .html. The page would be written over what is there.")
-    write(told(runs, title=title, held_out=held_out), file)
+    found = told(runs, title=title, held_out=held_out)
+    write(found, file)
+    print_cautions(found.cautions)
     out.print(safe(f"Report: {file} ({file.stat().st_size / 1e6:.1f} MB)"), soft_wrap=True)
 
 
 def export(runs: Sequence[Path], form: str, folder: Path) -> None:
     from userrl.report.exports import export as write
 
-    for file in write(runs, form, folder):
+    for file in write(runs, form, folder, warn=lambda line: print_cautions([line])):
         out.print(safe(str(file)), soft_wrap=True)
 
 
-def rescore(run: Path, judge: str | None, rules: Sequence[str], folder: Path, resume: bool, bounds: Any) -> None:
-    job = RescoreJob(str(run), judge, read_rules(rules))
+def rescore(
+    run: Path, judge: str | None, rules: Sequence[str], folder: Path, resume: bool, bounds: Any, config: Path | None = None
+) -> None:
+    job = resolve(RescoreJob, config, {"run": str(run), "judge": judge, "rules": read_rules(rules) or None})
+    seats.check_endpoints(job.endpoints)
+    # Only the judge is asked; a file that an evaluation was played with may have tables of the others, too.
+    job = replace(job, endpoints={role: table for role, table in job.endpoints.items() if role == "judge"})
+    check_begun(folder, resume)
     with kept(folder), progress() as watch:
         calls, result = asyncio.run(_rescore(job, folder, resume, bounds, watch))
+    if missing := unfinished(run, len(index(run / "episodes.jsonl"))):
+        print_cautions([f"{run} is {missing}. {ABOUT}"])
     show(result)
     show_cost(calls)
     out.print(safe(f"Episodes: {folder / 'episodes.jsonl'}", "dim"), soft_wrap=True)
@@ -50,12 +63,17 @@ def rescore(run: Path, judge: str | None, rules: Sequence[str], folder: Path, re
 
 def read_rules(texts: Sequence[str]) -> dict[str, Any]:
     """NAME=VALUE or GYM.NAME=VALUE, of which a value that is JSON is read as such."""
+    form = "NAME=VALUE or GYM.NAME=VALUE"
+    given = pairs("--rule", texts, form)
     rules: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
+    for name, value in given.items():
         *table, last = name.split(".")
-        if not equals or not last or len(table) > 1:
-            raise ConfigError(f"The rule {text!r} does not fit; expected NAME=VALUE or GYM.NAME=VALUE.")
+        if not last or len(table) > 1 or (table and not table[0]):
+            raise ConfigError(f"--rule is '{name}={value}'; expected {form}.")
+        if table and table[0] in given:
+            raise ConfigError(
+                f"--rule is given twice for {table[0]!r}: {table[0]}={given[table[0]]} and {name}={value}. Give one of the two."
+            )
         try:
             found = json.loads(value)
         except ValueError:
@@ -82,7 +100,8 @@ async def _rescore(job: RescoreJob, folder: Path, resume: bool, bounds: Any, wat
 
     async with AsyncExitStack() as stack:
         before = await seats.cast(user, own, stack, endpoints=endpoints, calls=heard)
-        now = before if job.judge is None else await seats.cast("scripted", job.judge, stack, endpoints=endpoints, calls=calls)
+        table = {**endpoints, **job.endpoints}
+        now = before if job.judge is None else await seats.cast("scripted", job.judge, stack, endpoints=table, calls=calls)
 
         def cast(gym: str) -> Cast:
             return Cast(before(gym).user, now(gym).judge)

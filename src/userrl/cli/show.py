@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,7 +16,7 @@ from rich.text import Text
 
 from userrl.core import INVALID, Episode
 from userrl.evaluate.metrics import Summary
-from userrl.evaluate.statistics import COVERAGE_AT_40, Interval
+from userrl.evaluate.statistics import Interval, few
 from userrl.evaluate.talk import answerer, counterpart, ending, readable, spoken
 from userrl.gyms.base import find
 from userrl.llm.ledger import Ledger, Spent
@@ -27,22 +28,24 @@ err = Console(stderr=True, highlight=False)
 PLAIN_EVERY_S = 10.0
 """Where standard error is no terminal: seconds between two lines of progress."""
 LEGEND = (
-    "score: total reward; share: of the best score within reach; turns: number of the last turn that earned something; "
-    "[95%]: interval, clustered by task"
+    "score: total reward; share: of the best score within reach; turns: number of the last turn that earned something; all are "
+    "means over episodes; [95%]: interval, clustered by task"
 )
 
-AVERAGES = "micro: average in which each task counts the same; macro: in which each gym does"
+AVERAGES = (
+    "micro: average of the gyms, each weighted by its tasks; macro: each weighted alike (scores of gyms have different units; "
+    "shares are of one)"
+)
 EFFORT = (
     "weighted: rewards, of which those of turn i count 1/i; questions: turns that say something to the user; read, typed: its "
     "tokens (a token is 4 characters); user: share of turns that need a person, for a reply or to judge an answer; "
     "U-k: episodes solved with at most k of them (pass@U-k)"
 )
 SHOWN_WITHIN = (2, 4, 8)
-PASSES = "pass@k: at least one of k attempts at a task solves it; pass^k: all k do; [95%]: interval, clustered by task"
-SMALL = (
-    "Fewer than 100 tasks: of 2,000 simulated evaluations of 40 tasks, such intervals held the truth in {:.1%} to {:.1%} "
-    "(docs/evaluation.md)."
-).format(*COVERAGE_AT_40)
+PASSES = (
+    "pass@k: at least one of k attempts at a task solves it; pass^k: all k do; means over tasks with k scored attempts, so "
+    "pass@1 is not quite 'solved' where attempts failed; [95%]: interval, clustered by task"
+)
 
 Watch = Callable[[str, int, int, str], None]
 """Told of progress: stage, done, of how many, a note."""
@@ -65,11 +68,24 @@ def short(agent: str) -> str:
     return agent.partition("@http")[0] if "@" in agent else "/".join(agent.split("/")[-2:])
 
 
+def told_apart(agents: Iterable[str]) -> dict[str, str]:
+    """Each as `short` names it; in full where others would be called the same: the same model behind two endpoints."""
+    names = {agent: short(agent) for agent in agents}
+    times = Counter(names.values())
+    return {agent: name if times[name] == 1 else agent for agent, name in names.items()}
+
+
 def say(who: str, text: Text, style: str = "bold cyan", width: int = 8) -> None:
     """A line of a talk. What is said stays right of the names, so that no text can pass for another's line."""
     for i, part in enumerate(text.wrap(out, max(20, out.width - width))):
         part.rstrip()
         out.print(Text(f"{who if i == 0 else '':<{width}}", style=style) + part, soft_wrap=True)
+
+
+def below_few(tasks: int) -> None:
+    """Below a table with intervals, where its smallest part has few tasks."""
+    if about := few(tasks):
+        out.print(safe(f"{about} (docs/evaluation.md)", "dim"))
 
 
 def tell(text: str, style: str = "") -> None:
@@ -213,7 +229,7 @@ def parts_table(rows: Sequence[tuple[str, Summary]]) -> Table | None:
 def effort_table(summaries: Sequence[Summary]) -> Table:
     """What was asked of the user, a line for each gym, within 80 columns."""
     table = new_table("What it asked of the user, an episode")
-    table.add_column("gym")
+    table.add_column("gym", overflow="fold")
     for name in ("weighted", "questions", "read", "typed", "repeats", "user", *(f"U-{k}" for k in SHOWN_WITHIN)):
         table.add_column(name, justify="right", no_wrap=True)
     for s in summaries:
@@ -228,7 +244,7 @@ def passes_table(summaries: Sequence[Summary]) -> Table | None:
     if not any(s.passes for s in summaries):
         return None
     table = new_table("Several attempts at a task")
-    table.add_column("gym")
+    table.add_column("gym", overflow="fold")
     for name in ("k", "pass@k [95%]", "pass^k [95%]", "tasks"):
         table.add_column(name, justify="right", no_wrap=True)
     for s in summaries:
@@ -245,6 +261,12 @@ def print_summaries(
     if (parts := parts_table(rows)) is not None:
         out.print()
         out.print(parts)
+
+
+def print_cautions(lines: Iterable[str]) -> None:
+    """What must be said above figures."""
+    for line in lines:
+        out.print(safe(line, "bold yellow"))
 
 
 def cost_table(ledger: Ledger) -> Table:
@@ -271,21 +293,18 @@ def _spent_cells(spent: Spent, failures: bool) -> tuple[str, ...]:
 
 
 def estimate_table(rows: Sequence[Estimate], episodes: int) -> Table:
-    """What a job of so many episodes would take of each chair's model, from least to most."""
+    """What a job of so many episodes would take of each chair's model: a line for the least and one for the most."""
     table = new_table(f"Estimate for {episodes:,} episodes")
     for name in ("chair", "model"):
         table.add_column(name, overflow="fold")
-    for name in ("calls", "tokens read", "written", "dollars"):
+    for name in ("", "calls", "tokens read", "written", "dollars"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        counts = (_span(f"{count:,.0f}" for count in span) for span in (row.calls, row.read, row.written))
-        dollars = _span(f"{usd:,.2f}" for usd in row.usd) if row.usd else "unknown"
-        table.add_row(row.role, safe(row.model), *counts, dollars)
+        for i, end in enumerate(("least", "most")):
+            counts = (f"{span[i]:,.0f}" for span in (row.calls, row.read, row.written))
+            names = ("", "") if i else (row.role, safe(row.model))
+            table.add_row(*names, end, *counts, f"{row.usd[i]:,.2f}" if row.usd else "unknown")
     return table
-
-
-def _span(ends: Iterable[str]) -> str:
-    return " to ".join(dict.fromkeys(ends))
 
 
 def mix_table(rows: Sequence[tuple[str, dict[str, float]]], title: str) -> Table:

@@ -10,17 +10,22 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from userrl.cli.evaluating import Bounds, kept, show_cost
-from userrl.cli.live import training
-from userrl.cli.show import LEGEND, interval_text, mix_table, out, print_episode, print_summaries, progress, safe
+from userrl.cli.evaluating import Bounds, check_begun, kept, show_cost
+from userrl.cli.live import done, training
+from userrl.cli.show import LEGEND, interval_text, mix_table, out, print_episode, print_summaries, progress, safe, tell
+from userrl.collect.run import file_of
 from userrl.config import resolve
 from userrl.pipeline.demo import GRPO, RANDOM, SFT, DemoJob, Result
 from userrl.pipeline.demo import demo as run_demo
-from userrl.pipeline.jobs import RLJob, SFTJob
+from userrl.pipeline.jobs import CHECKPOINTS, RLJob, SFTJob, best_policy, sources
 from userrl.pipeline.jobs import fine_tune as run_fine_tune
 from userrl.pipeline.jobs import reinforce as run_reinforce
 from userrl.pipeline.plot import CURVE, redraw
+from userrl.store import index
+from userrl.train.checkpoint import steps_done
+from userrl.train.grpo import GRPOConfig
 from userrl.train.logs import ALARMS, read_lines
+from userrl.train.sft import SFTConfig
 
 LONGEST = 160
 """Characters of a text in the demo's samples."""
@@ -31,6 +36,7 @@ def demo(folder: Path, config: Path | None, flags: Mapping[str, Any], resume: bo
     out.print(safe("A small policy learns to ask a simulated user better questions.", "bold"))
     steps = "expert episodes, SFT, multi-turn GRPO, held-out tasks"
     out.print(safe(f"Gym {job.gym}, {job.max_turns} turns: {steps}.\n", "dim"))
+    check_begun(folder, resume)
     with kept(folder), progress() as watch:
         result = asyncio.run(run_demo(job, folder, watch, resume=resume))
     show_demo(result)
@@ -69,28 +75,66 @@ def show_demo(result: Result) -> None:
 
 def fine_tune(folder: Path, config: Path | None, flags: Mapping[str, Any], resume: bool) -> None:
     job = resolve(SFTJob, config, texts(flags))
+    check_begun(folder, resume)
+    tell_warm_up(job.sft)
     with kept(folder), training("SFT", job.sft.steps, folder) as view:
-        model = run_fine_tune(job, folder, resume=resume, on_step=lambda step, loss: view.line({"step": step, "loss": loss}))
+        tell_resumed(folder, job.sft.steps)
+        model = run_fine_tune(
+            job, folder, resume=resume, on_begin=view.begin, on_step=lambda step, loss: view.line({"step": step, "loss": loss})
+        )
     out.print(safe(f"Policy: {model}"), soft_wrap=True)
-    for command in (f"userrl eval intention --agent {model}", f"userrl rl train intention --model {model}"):
+    gyms = " ".join(dict.fromkeys(gym for data in sources(job) for gym, _, _ in index(file_of(data))))
+    for command in (f"userrl eval {gyms} --agent {model}", f"userrl rl train {gyms} --model {model}"):
         out.print(safe(f"Next: {command}", "dim"), soft_wrap=True)
 
 
 def reinforce(folder: Path, config: Path | None, flags: Mapping[str, Any], resume: bool, bounds: Bounds) -> None:
     job = resolve(RLJob, config, texts(flags))
     calls = bounds.calls(job)
-
+    check_begun(folder, resume)
+    tell_warm_up(job.grpo)
     with kept(folder), training("GRPO", job.grpo.steps, folder) as view:
+        tell_resumed(folder, job.grpo.steps)
         work = run_reinforce(
-            job, folder, resume=resume, on_step=lambda _, line: view.line(line), on_alarm=view.alarm, calls=calls
+            job,
+            folder,
+            resume=resume,
+            on_begin=view.begin,
+            on_step=lambda _, line: view.line(line),
+            on_alarm=view.alarm,
+            calls=calls,
         )
         model = asyncio.run(work)
     show_cost(calls)
     out.print(safe(f"Learning curve: {folder / CURVE}"), soft_wrap=True)
     if raised := [f"{alarm['monitor']} (step {alarm['step']})" for alarm in read_lines(folder / ALARMS)]:
         out.print(safe(f"Alarms: {', '.join(raised)}; {folder / ALARMS} says what to do", "yellow"), soft_wrap=True)
-    out.print(safe(f"Policy: {model}"), soft_wrap=True)
+    best = best_policy(job, folder)
+    if best is not None:
+        out.print(safe(f"Best by validation: {best}"), soft_wrap=True)
+    which = f" (of step {best.step}, the best)" if best and job.keep == "best" else ""
+    out.print(safe(f"Policy: {model}{which}"), soft_wrap=True)
     out.print(safe(f"Next: userrl eval {job.gyms[0]} --agent {model}", "dim"), soft_wrap=True)
+
+
+def tell_warm_up(config: SFTConfig | GRPOConfig) -> None:
+    """That the learning rate which was asked for is never reached."""
+    if config.warm_steps >= config.steps:
+        reached = config.lr * config.steps / config.warm_steps
+        tell(
+            f"Warning: the warm-up takes {config.warm_steps} of {config.steps} steps, so the learning rate ends at {reached:.2g} "
+            f"of {config.lr:.2g}. Lower --warmup.",
+            "yellow",
+        )
+
+
+def tell_resumed(folder: Path, steps: int) -> None:
+    """After which step a run goes on, and how many are done again."""
+    if not (written := done(folder)):
+        return
+    saved = steps_done(folder / CHECKPOINTS)
+    again = f"; {written - saved} done since its checkpoint are done again" if written > saved else ""
+    tell(f"Going on after step {saved} of {steps}{again}.", "dim")
 
 
 def curve(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from userrl.cli.evaluating import (
     Bounds,
     Shown,
     check,
+    check_begun,
     in_person,
     kept,
     measured,
@@ -25,10 +26,23 @@ from userrl.cli.evaluating import (
     print_json,
     show_estimate,
     tell_failures,
-    with_expert,
 )
 from userrl.cli.playing import HUMAN
-from userrl.cli.show import AVERAGES, SMALL, Watch, cost_table, interval_text, new_table, out, progress, safe, short, tell
+from userrl.cli.show import (
+    AVERAGES,
+    Watch,
+    below_few,
+    cost_table,
+    interval_text,
+    new_table,
+    out,
+    print_cautions,
+    progress,
+    safe,
+    short,
+    tell,
+    told_apart,
+)
 from userrl.config import as_dict, resolve
 from userrl.errors import ConfigError, DataError, RunStopped
 from userrl.evaluate.agree import (
@@ -43,7 +57,8 @@ from userrl.evaluate.agree import (
     chosen,
     recorded_queries,
 )
-from userrl.evaluate.compare import check_metric
+from userrl.evaluate.outlines import check_metric
+from userrl.evaluate.played import in_order
 from userrl.evaluate.results import FILE as RESULTS
 from userrl.evaluate.results import document, eval_document, write
 from userrl.evaluate.run import EvalJob, recorded_job, resolve_job
@@ -60,10 +75,13 @@ FACTOR = (
 )
 SPREAD = (
     "over the tasks that all cells scored, whatever their gym. mean: over the users that were played, and of no others; worst: "
-    "the user with the worst mean; in: how often it is the worst when the tasks are drawn anew; between, within: standard "
-    "deviation between users (without what chance adds), and of the episodes of one user"
+    "the user with the worst mean, - where all have the same; in: how often it is the worst when the tasks are drawn anew; "
+    "between, within: standard deviation between users (without what chance adds), and of the episodes of one user"
 )
-RANKS = "Kendall's tau over the agents: 1, both users put them in the same order; -1, in the reverse one"
+RANKS = (
+    "Kendall's tau over the agents: 1, both users put them in the same order; -1, in the reverse one; [-]: all draws of tasks "
+    "gave the same, which says nothing of how sure it is"
+)
 AGREED = (
     "run: replies that are as in the run (fidelity, where the run's are right); self: pairs of repeats that are alike "
     "(reproducibility); kappa: the same beyond chance (Cohen's; Fleiss' for self), - where all replies are the same one; "
@@ -108,15 +126,16 @@ def evaluate_grid(
     """Each cell is a run of its own, so a grid that is resumed may have more agents, users and judges than before."""
     check_metric(metric)
     agents, users, judges = lists.names(flags)
-    job = resolve_job(config, with_expert(config, {**flags, "agent": agents[0]} if agents else flags))
+    job = resolve_job(config, {**flags, "agent": agents[0]} if agents else flags)
     grid = cells(job, agents, users, judges, folder)
     if dry_run:
         return show_estimate([cell.job for cell in grid], shown)
+    check_begun(folder, resume)
     for cell in grid:
         check(cell.job, shown)
         if (cell.folder / "config.json").exists() and not resume:
             raise ConfigError(f"{cell.folder} already holds a run. Add --resume to go on with the grid, or choose another --out.")
-    played, ledger = [], Ledger()
+    played, warned, ledger = [], list[str](), Ledger()
     with progress(on=not any(in_person(cell.job) for cell in grid)) as watch:
         for number, cell in enumerate(grid, start=1):
             stage = f"{number}/{len(grid)} {short(cell.job.user)}:"
@@ -124,11 +143,13 @@ def evaluate_grid(
             with kept(cell.folder):
                 playing = play(cell.job, cell.folder, resume, bounds, watch, spent=replace(spent), stage=stage)
                 calls, episodes = asyncio.run(playing)
-            for (role, gym, model), took in calls.ledger.rows.items():
-                ledger.add(role, gym, model, took)
-            write(cell.folder, eval_document(measured(cell.job, episodes, calls, shown)))
+            ledger.include(calls.ledger)
+            results = measured(cell.job, episodes, calls, shown)
+            write(cell.folder, eval_document(results))
+            where = cell.folder.relative_to(folder).as_posix()
+            warned += [f"{where}: {line}" for line in results.cautions]
             played.append((cell, episodes))
-    found = factor(played, metric, job.seed)
+    found = factor(played, metric)
     places = [_cell_record(cell, folder) for cell in grid]
     parts = {
         "job": {**as_dict(job), "endpoints": lasting(job.endpoints)},
@@ -141,6 +162,7 @@ def evaluate_grid(
     if shown.json:
         print_json(written)
     else:
+        print_cautions(warned)
         report(found)
         if ledger.rows:
             out.print(cost_table(ledger))
@@ -160,8 +182,7 @@ def report(found: Factor) -> None:
     several = any(len(f.gyms) > 1 for f in found.figures)
     out.print(cells_table(found))
     out.print(safe(f"{FACTOR}; {AVERAGES}; n: episodes" if several else FACTOR, "dim"))
-    if found.tasks < 100:
-        out.print(safe(SMALL, "dim"))
+    below_few(found.tasks)
     if several:
         out.print()
         out.print(gyms_table(found))
@@ -176,6 +197,11 @@ def report(found: Factor) -> None:
     out.print()
 
 
+def _names(found: Factor) -> tuple[dict[str, str], ...]:
+    """What agents, users and judges are called."""
+    return tuple(told_apart(getattr(f, role) for f in found.figures) for role in ("agent", "user", "judge"))
+
+
 def cells_table(found: Factor) -> Table:
     """A line for each cell, a section for each agent, within 80 columns."""
     table = new_table(f"Agents and users: {found.metric}")
@@ -185,11 +211,11 @@ def cells_table(found: Factor) -> Table:
         table.add_column(name, overflow="fold")
     for name in (*(["micro [95%]", "macro [95%]"] if macro else ["mean [95%]"]), "tasks", *(["failed"] if failures else [])):
         table.add_column(name, justify="right", no_wrap=True)
-    agent = ""
+    agent, (agents, users, judges) = "", _names(found)
     for f in found.figures:
         if f.agent != agent and agent:
             table.add_section()
-        who = (short(f.agent) if f.agent != agent else "", short(f.user), *([short(f.judge)] if several else []))
+        who = (agents[f.agent] if f.agent != agent else "", users[f.user], *([judges[f.judge]] if several else []))
         means = [interval_text(f.mean), *([interval_text(f.macro)] if macro else [])]
         table.add_row(*map(safe, who), *means, str(f.tasks), *([str(f.errors)] if failures else []))
         agent = f.agent
@@ -204,10 +230,11 @@ def gyms_table(found: Factor) -> Table:
         table.add_column(name, overflow="fold")
     for name in ("mean [95%]", "n"):
         table.add_column(name, justify="right", no_wrap=True)
+    agents, users, judges = _names(found)
     for gym in dict.fromkeys(gym for f in found.figures for gym in f.gyms):
         table.add_section()
         for i, f in enumerate(f for f in found.figures if gym in f.gyms):
-            who = ("" if i else gym, short(f.agent), short(f.user), *([short(f.judge)] if several else []))
+            who = ("" if i else gym, agents[f.agent], users[f.user], *([judges[f.judge]] if several else []))
             table.add_row(*map(safe, who), interval_text(f.gyms[gym]), str(f.gyms[gym].n))
     return table
 
@@ -219,9 +246,10 @@ def spread_table(spreads: Sequence[Spread], tasks: int) -> Table:
     table.add_column("worst user", overflow="fold")
     for name in ("worst", "in", "between", "within"):
         table.add_column(name, justify="right", no_wrap=True)
+    agents, users = told_apart(s.agent for s in spreads), _conditions(s.worst for s in spreads)
     for s in spreads:
-        figures = (f"{s.worst_mean.mean:.3f}", f"{s.worst_share:.0%}", _root(s.between), _root(s.within))
-        table.add_row(safe(short(s.agent)), interval_text(s.mean), safe(_short(s.worst)), *figures)
+        worst = (users[s.worst], f"{s.worst_mean.mean:.3f}", f"{s.worst_share:.0%}") if s.differs else ("-", "-", "-")
+        table.add_row(*map(safe, (agents[s.agent], interval_text(s.mean), *worst, _root(s.between), _root(s.within))))
     return table
 
 
@@ -229,8 +257,11 @@ def _root(variance: float) -> str:
     return "-" if math.isnan(variance) else f"{math.sqrt(variance):.3f}"
 
 
-def _short(condition: str) -> str:
-    return " / ".join(map(short, condition.split(" / ")))
+def _conditions(names: Iterable[str]) -> dict[str, str]:
+    """Users, with the judge where there are several: what they are called."""
+    names = list(names)
+    parts = told_apart(part for name in names for part in name.split(" / "))
+    return {name: " / ".join(parts[part] for part in name.split(" / ")) for name in names}
 
 
 def ranks_table(ranks: Sequence[Ranks]) -> Table:
@@ -238,8 +269,9 @@ def ranks_table(ranks: Sequence[Ranks]) -> Table:
     for name in ("user", "user"):
         table.add_column(name, overflow="fold")
     table.add_column("tau [95%]", justify="right", no_wrap=True)
+    users = _conditions(user for r in ranks for user in (r.first, r.second))
     for r in ranks:
-        table.add_row(safe(_short(r.first)), safe(_short(r.second)), known_text(r.tau, 2))
+        table.add_row(safe(users[r.first]), safe(users[r.second]), known_text(r.tau, 2) if r.open else f"{r.tau.mean:.2f} [-]")
     return table
 
 
@@ -261,6 +293,7 @@ def agree(folder: Path, config: Path | None, flags: Mapping[str, Any], resume: b
         asyncio.run(seats.check("expert", model, _judge(model), (), job.endpoints))
         if (folder / folder_name(model) / "config.json").exists() and not resume:
             raise ConfigError(f"{folder} holds replies of {short(model)} already. Add --resume, or choose another --out.")
+    check_begun(folder, resume)
     with progress() as watch:
         asked = chosen(asyncio.run(_heard(run, played)), job)
         if not asked:
@@ -272,8 +305,7 @@ def agree(folder: Path, config: Path | None, flags: Mapping[str, Any], resume: b
             with kept(where):
                 calls = Calls(max_usd=bounds.max_usd, max_tokens=bounds.max_tokens, spent=replace(ledger.total))
                 replies[model] = asyncio.run(_again(job, model, asked, where, resume, bounds, watch, calls))
-            for (role, gym, name), took in calls.ledger.rows.items():
-                ledger.add(role, gym, name, took)
+            ledger.include(calls.ledger)
     found = agreements(asked, replies, job.seed)
     if all(reply is None for rows in replies.values() for row in rows for reply in row):
         raise RunStopped("No reply came that fits what was asked; there is nothing to compare.")
@@ -299,7 +331,8 @@ async def _heard(run: Path, job: EvalJob) -> list[Asked]:
     async with AsyncExitStack() as stack:
         cast = await seats.cast(job.user, job.judge, stack, endpoints=job.endpoints, calls=calls)
         file = run / "episodes.jsonl"
-        return await recorded_queries(Records(file, [entry.offset for entry in index(file).values()]), cast)
+        entries = index(file)
+        return await recorded_queries(Records(file, [entries[key].offset for key in in_order(run, entries)]), cast)
 
 
 async def _again(
